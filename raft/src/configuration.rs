@@ -1,0 +1,117 @@
+//! Who votes, who listens: the membership as of one log index.
+
+use crate::types::{Malformed, MemberId};
+use std::collections::BTreeMap;
+
+/// The membership. In effect from the moment that its entry is appended (consensus rules, section 4).
+///
+/// `outgoing` is empty but for a joint configuration; an empty half agrees with everything, so simple and joint
+/// configurations share one quorum rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// The voters; with `outgoing` not empty, the voters to be.
+    pub incoming: BTreeMap<MemberId, String>,
+    /// The voters that were.
+    pub outgoing: BTreeMap<MemberId, String>,
+    /// Who receives the log and does not vote.
+    pub learners: BTreeMap<MemberId, String>,
+}
+
+impl Configuration {
+    /// Members at most, over all three sets.
+    pub const MEMBERS_MAX: usize = 64;
+    /// Bytes of a name at most.
+    pub const NAME_BYTES_MAX: usize = 255;
+
+    /// A configuration of voters alone.
+    #[must_use]
+    pub fn of_voters(voters: impl IntoIterator<Item = (MemberId, String)>) -> Configuration {
+        Configuration { incoming: voters.into_iter().collect(), ..Configuration::default() }
+    }
+
+    /// Whether nobody is in it: a blank member's.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.incoming.is_empty() && self.outgoing.is_empty() && self.learners.is_empty()
+    }
+
+    /// Whether both halves are in force.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether this member votes, in either half.
+    #[must_use]
+    pub fn is_voter(&self, id: MemberId) -> bool {
+        self.incoming.contains_key(&id) || self.outgoing.contains_key(&id)
+    }
+
+    /// Whether this member is in it at all.
+    #[must_use]
+    pub fn contains(&self, id: MemberId) -> bool {
+        self.is_voter(id) || self.learners.contains_key(&id)
+    }
+
+    /// Everybody, each once, in order.
+    pub fn members(&self) -> impl Iterator<Item = (MemberId, &str)> {
+        let mut all: BTreeMap<MemberId, &str> = BTreeMap::new();
+        for half in [&self.learners, &self.outgoing, &self.incoming] {
+            all.extend(half.iter().map(|(id, name)| (*id, name.as_str())));
+        }
+        all.into_iter()
+    }
+
+    /// The name of a member.
+    #[must_use]
+    pub fn name(&self, id: MemberId) -> Option<&str> {
+        [&self.incoming, &self.outgoing, &self.learners]
+            .into_iter()
+            .find_map(|half| half.get(&id))
+            .map(String::as_str)
+    }
+
+    /// Three sets, each: count (1 byte), then id (16), name length (1), name.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for half in [&self.incoming, &self.outgoing, &self.learners] {
+            assert!(half.len() <= Self::MEMBERS_MAX, "a configuration is checked before it is made");
+            bytes.push(u8::try_from(half.len()).unwrap_or(u8::MAX));
+            for (id, name) in half {
+                assert!(name.len() <= Self::NAME_BYTES_MAX);
+                bytes.extend_from_slice(&id.0.to_le_bytes());
+                bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+                bytes.extend_from_slice(name.as_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// Takes an encoding from the front of `bytes`, and gives what follows it.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<(Configuration, &[u8]), Malformed> {
+        let mut rest = bytes;
+        let mut halves: [BTreeMap<MemberId, String>; 3] = Default::default();
+        for half in &mut halves {
+            let (count, after) = rest.split_first().ok_or(Malformed::Short)?;
+            rest = after;
+            if usize::from(*count) > Self::MEMBERS_MAX {
+                return Err(Malformed::Field("members"));
+            }
+            for _ in 0..*count {
+                let (id, after) = rest.split_first_chunk::<16>().ok_or(Malformed::Short)?;
+                let (length, after) = after.split_first().ok_or(Malformed::Short)?;
+                let (name, after) =
+                    after.split_at_checked(usize::from(*length)).ok_or(Malformed::Short)?;
+                let name = std::str::from_utf8(name).map_err(|_| Malformed::Field("name"))?;
+                half.insert(MemberId(u128::from_le_bytes(*id)), name.to_owned());
+                rest = after;
+            }
+        }
+        let [incoming, outgoing, learners] = halves;
+        Ok((Configuration { incoming, outgoing, learners }, rest))
+    }
+}
