@@ -3,10 +3,11 @@
 use crate::types::{Malformed, MemberId};
 use std::collections::BTreeMap;
 
-/// The membership. In effect from the moment that its entry is appended (consensus rules, section 4).
+/// The membership. In effect from the moment that its entry is appended (consensus rules, section
+/// 4).
 ///
-/// `outgoing` is empty but for a joint configuration; an empty half agrees with everything, so simple and joint
-/// configurations share one quorum rule.
+/// `outgoing` is empty but for a joint configuration; an empty half agrees with everything, so
+/// simple and joint configurations share one quorum rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configuration {
     /// The voters; with `outgoing` not empty, the voters to be.
@@ -71,12 +72,24 @@ impl Configuration {
             .map(String::as_str)
     }
 
+    /// Whether it stays within the limits, so that it can be encoded.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        let halves = [&self.incoming, &self.outgoing, &self.learners];
+        let names = halves.iter().flat_map(|half| half.values());
+        halves.iter().map(|half| half.len()).sum::<usize>() <= Self::MEMBERS_MAX
+            && names.map(String::len).max().unwrap_or(0) <= Self::NAME_BYTES_MAX
+    }
+
     /// Three sets, each: count (1 byte), then id (16), name length (1), name.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for half in [&self.incoming, &self.outgoing, &self.learners] {
-            assert!(half.len() <= Self::MEMBERS_MAX, "a configuration is checked before it is made");
+            assert!(
+                half.len() <= Self::MEMBERS_MAX,
+                "a configuration is checked before it is made"
+            );
             bytes.push(u8::try_from(half.len()).unwrap_or(u8::MAX));
             for (id, name) in half {
                 assert!(name.len() <= Self::NAME_BYTES_MAX);

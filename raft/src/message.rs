@@ -23,8 +23,8 @@ pub enum Input {
     Timer,
     /// A message from a peer whose identity the host has checked.
     Recv(MemberId, Message),
-    /// The host saw the current connection to this peer end, without a goodbye and without a successor. A hint: it may
-    /// cost an election and nothing else.
+    /// The host saw the current connection to this peer end, without a goodbye and without a
+    /// successor. A hint: it may cost an election and nothing else.
     PeerLost(MemberId),
     /// All writes up to here are durable.
     Durable(IoSeq),
@@ -32,7 +32,8 @@ pub enum Input {
     Applied(Index),
     /// The host built a snapshot at an applied and durable index.
     SnapshotBuilt(Snapshot),
-    /// Become the first member of a group: makes entry 1 of this configuration and the host's context.
+    /// Become the first member of a group: makes entry 1 of this configuration and the host's
+    /// context.
     Bootstrap(Configuration, Arc<[u8]>),
     /// Append a command.
     Propose(Ticket, Arc<[u8]>),
@@ -53,7 +54,8 @@ pub struct Output {
     pub writes: Vec<(IoSeq, Write)>,
     /// To be sent, each once its fence is durable.
     pub sends: Vec<Envelope>,
-    /// To be applied, in order; entries are at [`crate::Node::entry`]. They may not be durable here yet.
+    /// To be applied, in order; entries are at [`crate::Node::entry`]. They may not be durable here
+    /// yet.
     pub apply: Option<RangeInclusive<Index>>,
     /// Answers: every ticket gets exactly one.
     pub done: Vec<(Ticket, Outcome)>,
@@ -91,7 +93,8 @@ pub enum Write {
         /// The last entry that may go; at most `snapshot.last`.
         drop_to: Index,
     },
-    /// A snapshot from the leader. The log before it goes; the log after it stays only if `keep_suffix`.
+    /// A snapshot from the leader. The log before it goes; the log after it stays only if
+    /// `keep_suffix`.
     Install {
         /// What to keep.
         snapshot: Snapshot,
@@ -139,14 +142,16 @@ pub enum Why {
 /// What the host may want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The leader changed, as far as this member knows; `None`: nobody known. Includes this member itself.
+    /// The leader changed, as far as this member knows; `None`: nobody known. Includes this member
+    /// itself.
     Leader {
         /// The term.
         term: Term,
         /// Its leader.
         leader: Option<MemberId>,
     },
-    /// This member's own no-op of its term has been handed to `apply`: from here on it may expire and acknowledge.
+    /// This member's own no-op of its term has been handed to `apply`: from here on it may expire
+    /// and acknowledge.
     LeaderReady(Term),
     /// Put the state machine back to this; entries after it follow.
     SnapshotInstalled(Snapshot),
@@ -159,7 +164,8 @@ pub enum Event {
         /// Asked before the vote.
         pre: bool,
     },
-    /// A peer broke the protocol, or its message makes no sense: dropped. For counting and one log line.
+    /// A peer broke the protocol, or its message makes no sense: dropped. For counting and one log
+    /// line.
     Ignored {
         /// Who.
         from: MemberId,
@@ -180,7 +186,8 @@ pub struct Message {
 /// The kinds of message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Would you vote for me in this term? Handling it changes no state (dissertation, section 9.6).
+    /// Would you vote for me in this term? Handling it changes no state (dissertation, section
+    /// 9.6).
     PreVote {
         /// The end of the sender's log.
         last: LogId,

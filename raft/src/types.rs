@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A moment, in nanoseconds on the host's clock. Ours rather than `std::time::Instant`, which no seed could make.
+/// A moment, in nanoseconds on the host's clock. Ours rather than `std::time::Instant`, which no
+/// seed could make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
 
@@ -54,7 +55,8 @@ impl Index {
     }
 }
 
-/// An entry's identity: no two different entries share one. Ordered as logs are compared in elections.
+/// An entry's identity: no two different entries share one. Ordered as logs are compared in
+/// elections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId {
     /// The term of the leader that made the entry.

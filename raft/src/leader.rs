@@ -1,0 +1,402 @@
+//! Leading: replication, commitment, reads, activity, handing over.
+//!
+//! Invariants: a leader never deletes from its own log; it commits by counting only entries of its
+//! own term; its own match is what its own disk has; it steps down once a quorum was silent for T,
+//! or its own disk. Sends leave in `flush` only, so that a batch costs one message a member.
+
+use crate::log::entry_cost;
+use crate::message::{Answer, Body, Event, Outcome, Output, Why};
+use crate::node::{Node, Role, ignore};
+use crate::progress::{Progress, State};
+use crate::quorum::quorum_value;
+use crate::read::Reads;
+use crate::types::{Entry, Index, IoSeq, Kind, LogId, MemberId, Round, Term, Ticket, Time};
+use std::collections::BTreeMap;
+
+pub(crate) struct Leader {
+    /// Everybody else in the configuration.
+    pub(crate) progress: BTreeMap<MemberId, Progress>,
+    /// The first entry of this term.
+    pub(crate) noop: Index,
+    /// The no-op was handed to apply, and the host was told.
+    pub(crate) ready: bool,
+    pub(crate) reads: Reads,
+    /// When the next heartbeat is due.
+    heartbeat: Time,
+    handover: Option<Handover>,
+    /// Bytes of the entries after the commit index.
+    pub(crate) uncommitted: u64,
+}
+
+/// Leadership on its way to another member. No proposals meanwhile, so that its log can catch up.
+struct Handover {
+    target: MemberId,
+    deadline: Time,
+    /// Told to stand since the last heartbeat.
+    told: bool,
+}
+
+impl Node {
+    /// Won the election of this term.
+    pub(crate) fn lead(&mut self, out: &mut Output) {
+        assert!(self.vote == Some(self.config.id), "a leader voted for itself");
+        let me = self.config.id;
+        let next = self.log.last().index.next();
+        let members = self.log.configuration().members();
+        let others = members.filter(|(id, _)| *id != me);
+        let progress = others.map(|(id, _)| (id, Progress::new(next, self.now))).collect();
+        let noop = Entry::new(LogId { term: self.term, index: next }, Kind::Noop, &[]);
+        self.append(noop, out);
+        self.term_leader = Some(me);
+        self.role = Role::Leader(Box::new(Leader {
+            progress,
+            noop: next,
+            ready: false,
+            reads: Reads::default(),
+            heartbeat: self.now.after(self.config.heartbeat_ns),
+            handover: None,
+            uncommitted: self.log.bytes_after(self.commit.index),
+        }));
+    }
+
+    fn step_down(&mut self, out: &mut Output) {
+        self.follow(self.term, None, out);
+    }
+
+    pub(crate) fn leader_deadline(&self, leader: &Leader) -> Time {
+        let handover = leader.handover.as_ref().map_or(Time::NEVER, |handover| handover.deadline);
+        let oldest = self.writes.oldest();
+        let stall = oldest
+            .map_or(Time::NEVER, |since| since.after(self.config.election_timeout_ns).after(1));
+        leader.heartbeat.min(handover).min(stall)
+    }
+
+    /// Whether the oldest unfinished write is older than T.
+    pub(crate) fn is_disk_stalled(&self) -> bool {
+        let timeout = self.config.election_timeout_ns;
+        self.writes.oldest().is_some_and(|since| self.now.since(since) > timeout)
+    }
+
+    pub(crate) fn leader_timer(&mut self, out: &mut Output) {
+        if self.is_disk_stalled() || !self.is_active() {
+            return self.step_down(out);
+        }
+        let Role::Leader(leader) = &mut self.role else { return };
+        if leader.handover.as_ref().is_some_and(|handover| self.now >= handover.deadline) {
+            leader.handover = None;
+            if self.drained {
+                return self.step_down(out);
+            }
+        }
+        if self.now >= leader.heartbeat {
+            leader.heartbeat = self.now.after(self.config.heartbeat_ns);
+            for progress in leader.progress.values_mut() {
+                progress.due = true;
+            }
+            if let Some(handover) = &mut leader.handover {
+                handover.told = false;
+            }
+        }
+    }
+
+    /// Whether a quorum was heard of within T.
+    fn is_active(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let heard = |id| leader.progress.get(&id).map_or(Time(0), |progress| progress.heard);
+        let (me, now) = (self.config.id, self.now);
+        let heard = |id| if id == me { now } else { heard(id) };
+        quorum_value(self.log.configuration(), heard)
+            .is_some_and(|heard| now.since(heard) <= self.config.election_timeout_ns)
+    }
+
+    /// Whether a command may be appended now.
+    pub(crate) fn admit(&self, command: &[u8]) -> Result<(), Why> {
+        let Role::Leader(leader) = &self.role else { return Err(self.not_leading()) };
+        let length = u64::try_from(command.len()).unwrap_or(u64::MAX);
+        if length > self.config.command_bytes {
+            return Err(Why::TooLarge);
+        }
+        if leader.handover.is_some() {
+            return Err(Why::Transferring);
+        }
+        let entries = self.log.last().index.0 - self.commit.index.0;
+        let full = entries >= self.config.uncommitted_entries
+            || leader.uncommitted.saturating_add(length) > self.config.uncommitted_bytes;
+        if full { Err(Why::Busy) } else { Ok(()) }
+    }
+
+    pub(crate) fn append_command(&mut self, command: &[u8], out: &mut Output) -> LogId {
+        let id = LogId { term: self.term, index: self.log.last().index.next() };
+        let entry = Entry::new(id, Kind::Command, command);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.uncommitted += entry_cost(&entry);
+        }
+        self.append(entry, out);
+        id
+    }
+
+    pub(crate) fn read(&mut self, ticket: Ticket, out: &mut Output) {
+        if let Role::Leader(leader) = &mut self.role {
+            return leader.reads.add(ticket);
+        }
+        let refused = Outcome::NotAppended(self.not_leading(), self.leader());
+        out.done.push((ticket, refused));
+    }
+
+    pub(crate) fn transfer(&mut self, ticket: Ticket, out: &mut Output) {
+        let outcome = match &self.role {
+            Role::Leader(leader) if leader.handover.is_some() => Err(Why::Transferring),
+            Role::Leader(_) => self.hand_over().ok_or(Why::NoTarget),
+            _ => Err(self.not_leading()),
+        };
+        let outcome = match outcome {
+            Ok(target) => Outcome::Transferring(target),
+            Err(why) => Outcome::NotAppended(why, self.leader()),
+        };
+        out.done.push((ticket, outcome));
+    }
+
+    /// Begins to hand leadership to the most caught-up voter of those heard of within T.
+    fn hand_over(&mut self) -> Option<MemberId> {
+        let timeout = self.config.election_timeout_ns;
+        let Role::Leader(leader) = &mut self.role else { return None };
+        let configuration = self.log.configuration();
+        let live = leader.progress.iter().filter(|(id, progress)| {
+            configuration.is_voter(**id) && self.now.since(progress.heard) <= timeout
+        });
+        let (target, _) = live.max_by_key(|(id, progress)| (progress.matched, **id))?;
+        let target = *target;
+        let deadline = self.now.after(self.config.transfer_ns);
+        leader.handover = Some(Handover { target, deadline, told: false });
+        Some(target)
+    }
+
+    pub(crate) fn drain(&mut self, out: &mut Output) {
+        self.drained = true;
+        match &self.role {
+            Role::Leader(leader) => {
+                let under_way = leader.handover.is_some();
+                if !under_way && self.hand_over().is_none() {
+                    self.step_down(out);
+                }
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => self.follow(self.term, None, out),
+            Role::Follower(_) => {}
+        }
+    }
+
+    pub(crate) fn undrain(&mut self) {
+        self.drained = false;
+        let deadline = self.first_deadline();
+        if let Role::Follower(follower) = &mut self.role {
+            follower.deadline = follower.deadline.min(deadline);
+        }
+    }
+
+    /// A follower's answer in this term.
+    pub(crate) fn follower_answered(&mut self, from: MemberId, body: Body, out: &mut Output) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else {
+            return ignore(from, "an answer of no member", out);
+        };
+        let (Body::AppendReply { round, .. } | Body::SnapshotReply { round, .. }) = &body else {
+            return;
+        };
+        if *round > progress.asked {
+            return ignore(from, "an answer to a round that was not asked", out);
+        }
+        progress.heard = self.now;
+        progress.acked = progress.acked.max(*round);
+        let last = self.log.last().index;
+        let why = match body {
+            Body::AppendReply { answer: Answer::Durable(index), .. } => {
+                if index <= last {
+                    progress.acknowledge(index);
+                    None
+                } else {
+                    Some("an acknowledgement after the end of the log")
+                }
+            }
+            Body::AppendReply { answer: Answer::Mismatch { prev, hint }, .. } => {
+                if hint.index < prev.index && prev.index <= last {
+                    progress.reject(prev, hint, &self.log);
+                    None
+                } else {
+                    Some("a refusal of what was not sent")
+                }
+            }
+            Body::SnapshotReply { last, received, .. } => {
+                (!progress.received(last, received)).then_some("more of a snapshot than there is")
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
+            ignore(from, why, out);
+        }
+        self.advance_commit();
+        self.confirm_reads(out);
+    }
+
+    /// Commits what a quorum has durably, if it is of this term (Raft paper, section 5.4.2).
+    pub(crate) fn advance_commit(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let (me, own) = (self.config.id, self.log.durable());
+        let matched = |id| leader.progress.get(&id).map_or(Index(0), |progress| progress.matched);
+        let matched = |id| if id == me { own } else { matched(id) };
+        let Some(index) = quorum_value(self.log.configuration(), matched) else { return };
+        let Some(id) = self.log.id_at(index) else { return };
+        if id.index > self.commit.index && id.term == self.term {
+            let mut index = self.commit.index;
+            while index < id.index {
+                index = index.next();
+                leader.uncommitted -= self.log.entry(index).map_or(0, entry_cost);
+            }
+            self.commit = id;
+        }
+    }
+
+    /// Says once a term that everything of earlier terms was handed to apply.
+    pub(crate) fn announce_ready(&mut self, out: &mut Output) {
+        if let Role::Leader(leader) = &mut self.role
+            && !leader.ready
+            && self.handed >= leader.noop
+        {
+            leader.ready = true;
+            out.events.push(Event::LeaderReady(self.term));
+        }
+    }
+
+    fn confirm_reads(&mut self, out: &mut Output) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let (me, own) = (self.config.id, leader.reads.last());
+        let acked = |id| leader.progress.get(&id).map_or(Round(0), |progress| progress.acked);
+        let acked = |id| if id == me { own } else { acked(id) };
+        if let Some(round) = quorum_value(self.log.configuration(), acked) {
+            leader.reads.confirm(round, out);
+        }
+    }
+
+    pub(crate) fn flush_leader(&mut self, out: &mut Output) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if self.applied >= leader.noop {
+            leader.reads.start(self.commit.index);
+        }
+        let round = leader.reads.last();
+        // Taken out for the loop, which reads the rest of the node.
+        let mut all = std::mem::take(&mut leader.progress);
+        for (id, progress) in &mut all {
+            self.replicate(*id, progress, round, out);
+        }
+        if let Role::Leader(leader) = &mut self.role {
+            leader.progress = all;
+        }
+        self.confirm_reads(out);
+        self.order_target(out);
+    }
+
+    /// Tells the target to stand once its log ends where ours does.
+    fn order_target(&mut self, out: &mut Output) {
+        let last = self.log.last();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(handover) = &mut leader.handover else { return };
+        let matched = leader.progress.get(&handover.target).map(|progress| progress.matched);
+        if !handover.told && matched == Some(last.index) {
+            handover.told = true;
+            let target = handover.target;
+            self.send(target, Body::TimeoutNow { last }, IoSeq(0), out);
+        }
+    }
+
+    /// Everything that may leave for one member now.
+    fn replicate(&self, to: MemberId, progress: &mut Progress, round: Round, out: &mut Output) {
+        let behind = progress.next <= self.log.base().index;
+        if behind
+            && !matches!(progress.state, State::Snapshot(_))
+            && let Some(snapshot) = self.log.snapshot()
+        {
+            progress.start_snapshot(snapshot.clone());
+        }
+        let mut sent = self.send_part(to, progress, round, out);
+        while let Some((count, bytes)) = progress.room(&self.config) {
+            let entries = self.log.entries_from(progress.next, count, bytes);
+            let Some(last) = entries.last().map(Entry::id) else { break };
+            let cost = entries.iter().map(entry_cost).sum();
+            self.send_append(to, progress, (entries, round), out);
+            progress.sent(last.index, cost);
+            sent = true;
+        }
+        let known = self.commit.index.min(progress.next.previous());
+        let news = matches!(progress.state, State::Stream(_)) && progress.told < known;
+        if !sent && (progress.due || news || progress.asked < round) {
+            self.send_append(to, progress, (Vec::new(), round), out);
+        }
+        progress.due = false;
+    }
+
+    /// An append of what follows `next - 1`; without entries a heartbeat, a probe, a notice.
+    fn send_append(
+        &self,
+        to: MemberId,
+        progress: &mut Progress,
+        (entries, round): (Vec<Entry>, Round),
+        out: &mut Output,
+    ) {
+        let before = progress.next.previous();
+        let prev = match &progress.state {
+            State::Snapshot(sending) => sending.snapshot.last,
+            _ => self.log.id_at(before).expect("a member behind the log is sent a snapshot"),
+        };
+        let end = entries.last().map_or(prev, Entry::id);
+        let commit = if self.commit.index <= end.index { self.commit } else { end };
+        progress.told = progress.told.max(commit.index);
+        progress.asked = round;
+        self.send(to, Body::Append { prev, entries, commit, round }, IoSeq(0), out);
+    }
+
+    /// The next part of a snapshot, or the last one again if it was not answered for two
+    /// heartbeats. Gives whether anything left.
+    fn send_part(
+        &self,
+        to: MemberId,
+        progress: &mut Progress,
+        round: Round,
+        out: &mut Output,
+    ) -> bool {
+        let patience = self.config.heartbeat_ns.saturating_mul(2);
+        let State::Snapshot(sending) = &mut progress.state else { return false };
+        let waits = sending.sent.is_some_and(|sent| self.now < sent.after(patience));
+        if waits {
+            return false;
+        }
+        sending.sent = Some(self.now);
+        let data = &sending.snapshot.data;
+        let start = usize::try_from(sending.offset).unwrap_or(usize::MAX).min(data.len());
+        let length = usize::try_from(self.config.snapshot_chunk_bytes).unwrap_or(usize::MAX);
+        let end = start.saturating_add(length.max(1)).min(data.len());
+        let body = Body::Snapshot {
+            last: sending.snapshot.last,
+            configuration: sending.snapshot.configuration.clone(),
+            offset: sending.offset,
+            total: sending.total(),
+            chunk: data[start..end].into(),
+            round,
+        };
+        progress.asked = round;
+        self.send(to, body, IoSeq(0), out);
+        true
+    }
+
+    pub(crate) fn check_leader(&self, leader: &Leader) {
+        let last = self.log.last();
+        assert!(self.vote == Some(self.config.id) && self.term > Term(0));
+        assert!(self.log.id_at(leader.noop).is_none_or(|id| id.term == self.term));
+        assert!(leader.noop <= last.index && last.term == self.term, "a leader only appends");
+        assert!(leader.uncommitted == self.log.bytes_after(self.commit.index));
+        let members = self.log.configuration().members().map(|(id, _)| id);
+        assert!(members.filter(|id| *id != self.config.id).eq(leader.progress.keys().copied()));
+        for progress in leader.progress.values() {
+            progress.check(last.index);
+        }
+        leader.reads.check();
+    }
+}

@@ -1,0 +1,192 @@
+//! What a leader knows of one other member, and what it may send it next.
+//!
+//! Invariants: `matched < next <= last + 1`; `matched` never falls; what is on the way stays within
+//! the window. Must not know the clock's use or the quorum.
+
+use crate::config::Config;
+use crate::log::Log;
+use crate::message::Snapshot;
+use crate::types::{Index, LogId, Round, Time};
+use std::collections::VecDeque;
+
+pub(crate) struct Progress {
+    /// The member's log equals ours up to here, durably there.
+    pub(crate) matched: Index,
+    /// The next entry to send.
+    pub(crate) next: Index,
+    pub(crate) state: State,
+    /// When it last answered in this term.
+    pub(crate) heard: Time,
+    /// The last read round that it acknowledged.
+    pub(crate) acked: Round,
+    /// The last read round that it was sent.
+    pub(crate) asked: Round,
+    /// The last commit index that it was sent.
+    pub(crate) told: Index,
+    /// A heartbeat is due.
+    pub(crate) due: bool,
+}
+
+pub(crate) enum State {
+    /// Where its log and ours part is not known: one message at a time.
+    Probe {
+        /// A message with entries is on its way; until it is answered only heartbeats follow.
+        waiting: bool,
+    },
+    /// Its log holds `next - 1` and takes entries as they come.
+    Stream(Window),
+    /// Its log ends before ours begins.
+    Snapshot(Sending),
+}
+
+/// Messages on their way: the last index and the bytes of each.
+#[derive(Default)]
+pub(crate) struct Window {
+    messages: VecDeque<(Index, u64)>,
+    bytes: u64,
+}
+
+/// A snapshot on its way, one part at a time. Holds the snapshot itself: a newer one may be taken
+/// meanwhile.
+pub(crate) struct Sending {
+    pub(crate) snapshot: Snapshot,
+    /// Where the part begins that is on its way, or is to be sent.
+    pub(crate) offset: u64,
+    /// When the part left; `None`: not yet.
+    pub(crate) sent: Option<Time>,
+}
+
+impl Sending {
+    /// The length of the whole.
+    pub(crate) fn total(&self) -> u64 {
+        u64::try_from(self.snapshot.data.len()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Progress {
+    /// Of a member about which a new leader knows nothing; `next` follows the old end of the log.
+    pub(crate) fn new(next: Index, now: Time) -> Progress {
+        assert!(next > Index(0));
+        Progress {
+            matched: Index(0),
+            next,
+            state: State::Probe { waiting: false },
+            heard: now,
+            acked: Round(0),
+            asked: Round(0),
+            told: Index(0),
+            due: false,
+        }
+    }
+
+    /// Entries and bytes that may be sent now.
+    pub(crate) fn room(&self, config: &Config) -> Option<(u64, u64)> {
+        match &self.state {
+            State::Probe { waiting: false } => Some((config.window_entries, config.frame_bytes)),
+            State::Stream(window) => {
+                let on_way = self.next.0 - 1 - self.matched.0;
+                let entries = config.window_entries.saturating_sub(on_way);
+                let bytes = config.window_bytes.saturating_sub(window.bytes);
+                let empty = window.messages.is_empty() && entries > 0;
+                (empty || (entries > 0 && bytes > 0))
+                    .then_some((entries, bytes.min(config.frame_bytes)))
+            }
+            State::Probe { waiting: true } | State::Snapshot(_) => None,
+        }
+    }
+
+    /// Entries up to `last` have left.
+    pub(crate) fn sent(&mut self, last: Index, bytes: u64) {
+        match &mut self.state {
+            State::Probe { waiting } => *waiting = true,
+            State::Stream(window) => {
+                assert!(last >= self.next, "entries leave in order");
+                window.messages.push_back((last, bytes));
+                window.bytes += bytes;
+                self.next = last.next();
+            }
+            State::Snapshot(_) => {}
+        }
+    }
+
+    /// Its log equals ours up to `index`, durably. An old answer lowers nothing, and one of 0
+    /// says nothing of the log, unless 0 is what was asked about.
+    pub(crate) fn acknowledge(&mut self, index: Index) {
+        if index == Index(0) && self.next > Index(1) {
+            return;
+        }
+        self.matched = self.matched.max(index);
+        self.next = self.next.max(self.matched.next());
+        match &mut self.state {
+            State::Probe { .. } => self.state = State::Stream(Window::default()),
+            State::Stream(window) => {
+                while let Some((last, bytes)) = window.messages.front()
+                    && *last <= self.matched
+                {
+                    window.bytes -= bytes;
+                    window.messages.pop_front();
+                }
+            }
+            State::Snapshot(sending) => {
+                if self.matched >= sending.snapshot.last.index {
+                    self.next = self.matched.next();
+                    self.state = State::Stream(Window::default());
+                }
+            }
+        }
+    }
+
+    /// Its log does not hold `prev`; it holds nothing of a term up to `prev.term` after `hint`.
+    /// Skips a whole term of ours as well. Old answers are known by their `prev`; one that denies
+    /// what was acknowledged since is old as well, or its sender is not to be helped.
+    pub(crate) fn reject(&mut self, prev: LogId, hint: LogId, log: &Log) {
+        let old = match self.state {
+            State::Snapshot(_) => true,
+            State::Probe { .. } => prev.index.next() != self.next,
+            State::Stream(_) => prev.index >= self.next,
+        };
+        if old || prev.index <= self.matched {
+            return;
+        }
+        // Below what is in memory only a snapshot helps; `Index(0)` says so to the sender.
+        let common = log.last_at_most(hint.term, hint.index).map_or(Index(0), |id| id.index);
+        self.next = common.max(self.matched).next();
+        self.state = State::Probe { waiting: false };
+    }
+
+    /// Begins to send a snapshot.
+    pub(crate) fn start_snapshot(&mut self, snapshot: Snapshot) {
+        self.next = snapshot.last.index.next();
+        self.state = State::Snapshot(Sending { snapshot, offset: 0, sent: None });
+    }
+
+    /// It holds so many bytes of the snapshot that ends at `last`. An answer to a part that was
+    /// sent twice moves nothing: else each of the two would bring about a part of its own for ever.
+    /// Gives false if the answer makes no sense.
+    pub(crate) fn received(&mut self, last: LogId, received: u64) -> bool {
+        let State::Snapshot(sending) = &mut self.state else { return true };
+        if sending.snapshot.last != last {
+            return true;
+        }
+        if received > sending.total() {
+            return false;
+        }
+        if received == sending.total() {
+            self.acknowledge(last.index);
+        } else if received != sending.offset {
+            sending.offset = received;
+            sending.sent = None;
+        }
+        true
+    }
+
+    pub(crate) fn check(&self, last: Index) {
+        assert!(self.matched < self.next && self.next <= last.next());
+        assert!(self.acked <= self.asked, "nobody acknowledges what was not asked");
+        if let State::Stream(window) = &self.state {
+            assert!(window.bytes == window.messages.iter().map(|(_, bytes)| bytes).sum());
+            assert!(window.messages.iter().is_sorted());
+            assert!(window.messages.back().is_none_or(|(last, _)| *last < self.next));
+        }
+    }
+}
