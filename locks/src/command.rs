@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The secret name of a session, 128 random bits of the client's choosing. What makes Open safe to repeat.
+/// The secret name of a session, 128 random bits of the client's choosing. What makes Open safe
+/// to repeat.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u128);
 
@@ -79,7 +80,8 @@ pub struct Claim {
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// A new life of the cluster: tokens start at this epoch, after this `n`. The context of entry 1.
+    /// A new life of the cluster: tokens start at this epoch, after this `n`. The context of
+    /// entry 1.
     Start {
         /// 1 to 32,766.
         epoch: u16,
@@ -133,7 +135,8 @@ pub enum Command {
         /// Under which grant.
         token: Token,
     },
-    /// A wait ends. If the claim is granted already, the answer is that grant, and nothing changes.
+    /// A wait ends. If the claim is granted already, the answer is that grant, and nothing
+    /// changes.
     Cancel {
         /// Whose.
         session: SessionId,
