@@ -1,0 +1,59 @@
+//! `quorate`: leader election and locks from the command line.
+//!
+//! Purpose: what people and scripts use. Exit codes: the child's own; 64 bad usage; 69 no sidecar;
+//! 75 not acquired in time; 76 lost while held. Must not contain a rule of sessions or deadlines:
+//! those are the library's.
+
+mod cli;
+mod command;
+mod duration;
+mod exit;
+mod paint;
+mod wrapper;
+
+use clap::Parser as _;
+use cli::{Cli, Verb};
+use std::io::Write as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(code) = command::sibling::if_asked(std::env::args_os()) {
+        return ExitCode::from(code);
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is the reader's choice.
+            let _ = error.print();
+            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            return ExitCode::from(code);
+        }
+    };
+    ExitCode::from(run(cli))
+}
+
+fn run(cli: Cli) -> u8 {
+    let Cli { endpoint, output, verb } = cli;
+    match verb {
+        Verb::Exec(args) => wrapper::exec::run(&args),
+        Verb::Foreground(args) => wrapper::terminal::run(&args),
+        Verb::Completions { shell } => command::completions::run(shell),
+        Verb::Wal(args) => command::sibling::start("wal", &args.arguments),
+        Verb::Dev(args) => command::sibling::start("dev", &args.arguments),
+        verb => {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return say_failure(&error),
+            };
+            let code = runtime.block_on(command::run(endpoint.as_deref(), output, verb));
+            // Nothing that still waits for a sidecar keeps the command from ending.
+            runtime.shutdown_background();
+            code
+        }
+    }
+}
+
+fn say_failure(error: &dyn std::fmt::Display) -> u8 {
+    let _ = writeln!(std::io::stderr(), "quorate: {error}");
+    exit::UNAVAILABLE
+}

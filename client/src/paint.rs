@@ -1,0 +1,71 @@
+//! Words on the terminal: standard output for answers, standard error for news. Colour on a
+//! terminal only, and never where NO_COLOR is set.
+
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// How bright.
+#[derive(Clone, Copy)]
+pub enum Ink {
+    Bold,
+    Dim,
+    Green,
+    Yellow,
+}
+
+impl Ink {
+    fn code(self) -> &'static str {
+        match self {
+            Ink::Bold => "1",
+            Ink::Dim => "2",
+            Ink::Green => "32",
+            Ink::Yellow => "33",
+        }
+    }
+}
+
+fn wants_colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|word| !word.is_empty());
+    !refused && io::stdout().is_terminal()
+}
+
+/// A word for standard output.
+pub fn ink(ink: Ink, word: &str) -> String {
+    if wants_colour() { format!("\u{1b}[{}m{word}\u{1b}[0m", ink.code()) } else { word.to_owned() }
+}
+
+/// One line of an answer. False: nobody reads any more.
+pub fn line(text: &str) -> bool {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
+/// What came from others, without control characters: a name must not move the cursor.
+pub fn safe(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}
+
+/// One line of news. Where the terminal stops background writers, and we are one, it is left out:
+/// it would stop us.
+pub fn say(text: &str) {
+    let err = io::stderr();
+    let in_background = tcgetpgrp(&err).is_ok_and(|group| group != getpgrp());
+    let stops = || tcgetattr(&err).is_ok_and(|tty| tty.local_modes.contains(LocalModes::TOSTOP));
+    if !(in_background && stops()) {
+        let _ = writeln!(err.lock(), "quorate: {text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_not_obeyed() {
+        assert_eq!(safe("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(safe("größe"), "größe");
+    }
+}

@@ -1,0 +1,360 @@
+//! From the wish to hold to the exit code: session, tether, claim, command, release; and again.
+
+use super::child::{Keeper as ChildKeeper, Start, Status};
+use super::hold::{self, End, Guard};
+use super::notice::Notices;
+use super::signals::Signals;
+use crate::cli::{HoldArgs, Output};
+use crate::{exit, paint};
+use quorate_client::{Candidates, Client, Error, Session, SessionOptions, Tether, VARIABLE};
+use rustix::process::Signal;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// The pause before a group or a sidecar that cannot serve is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// A command that failed sooner than this failed quickly.
+const QUICK: Duration = Duration::from_secs(1);
+const AGAIN_PAUSE_MIN: Duration = Duration::from_millis(100);
+const AGAIN_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// The last word to the sidecar waits no longer: the end of this process says the same.
+const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL_LOST: Duration = Duration::from_millis(100);
+/// A tether that is not bound by then is left out: then only the TTL ends the session of a killed
+/// wrapper.
+const TETHER_PATIENCE: Duration = Duration::from_millis(500);
+/// Trouble shorter than this is not worth a word.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// What is wanted.
+#[derive(Debug)]
+pub struct Plan {
+    pub hold: HoldArgs,
+    /// The value of an election; none for a lock.
+    pub value: Option<String>,
+    pub output: Output,
+}
+
+/// Why nothing was acquired.
+enum Miss {
+    Signal(Signal),
+    TimedOut,
+    Error(Error),
+}
+
+struct Campaign {
+    plan: Plan,
+    client: Client,
+    signals: Signals,
+    child: Option<ChildKeeper>,
+    session: Option<(Session, Notices)>,
+    tether: Option<Tether>,
+    /// Released by the close of the session.
+    last: Option<Guard>,
+    /// Quick failures in a row.
+    pause: Duration,
+}
+
+/// Runs the plan; the exit code.
+pub async fn run(candidates: &Candidates, plan: Plan) -> u8 {
+    let mut campaign = match prepare(candidates, plan).await {
+        Ok(campaign) => campaign,
+        Err(error) => {
+            paint::say(&error.to_string());
+            return exit::of_error(&error);
+        }
+    };
+    loop {
+        let started = Instant::now();
+        let end = match campaign.round().await {
+            Ok(end) => end,
+            Err(miss) => {
+                let code = campaign.missed(&miss);
+                campaign.leave(FAREWELL).await;
+                return code;
+            }
+        };
+        if !campaign.plan.hold.again || wants_end(&end) {
+            let farewell = if end.lost { FAREWELL_LOST } else { FAREWELL };
+            campaign.leave(farewell).await;
+            return code_of(&end);
+        }
+        if let Some(signal) = campaign.rest(&end, started.elapsed()).await {
+            campaign.leave(FAREWELL).await;
+            return exit::of_signal(signal.as_raw());
+        }
+    }
+}
+
+async fn prepare(candidates: &Candidates, plan: Plan) -> Result<Campaign, Error> {
+    let system = |error: std::io::Error| Error::System(error.to_string());
+    let signals = Signals::new().map_err(system)?;
+    let child =
+        if plan.hold.command.is_empty() { None } else { Some(ChildKeeper::new().map_err(system)?) };
+    let client = Client::connect_first(candidates).await?;
+    let pause = Duration::ZERO;
+    Ok(Campaign { plan, client, signals, child, session: None, tether: None, last: None, pause })
+}
+
+/// A signal to us, or, from the terminal, to the command alone, whose group is in front there.
+fn wants_end(end: &End) -> bool {
+    let interrupted = exit::of_signal(Signal::INT.as_raw());
+    let by_terminal = match end.status {
+        Some(Status::Signalled(signal)) => signal == Signal::INT.as_raw(),
+        Some(Status::Exited(code)) => code == interrupted,
+        None => false,
+    };
+    end.signal.is_some() || (by_terminal && super::terminal::is_ours())
+}
+
+fn code_of(end: &End) -> u8 {
+    match (end.lost, end.status) {
+        (true, _) => exit::LOST,
+        (false, Some(Status::Exited(code))) => code,
+        (false, Some(Status::Signalled(signal))) => exit::of_signal(signal),
+        (false, None) if end.failed.is_some() => exit::NOT_EXECUTABLE,
+        (false, None) => exit::OK,
+    }
+}
+
+impl Campaign {
+    /// One grant, from the claim to the release.
+    async fn round(&mut self) -> Result<End, Miss> {
+        let guard = self.acquire().await?;
+        let watchdog = guard.watchdog().map_err(Miss::Error)?;
+        let token = guard.token().to_string();
+        let end = if self.child.is_some() {
+            self.mend_tether().await;
+            let start = self.start(token);
+            // Both are there: made by prepare and acquire.
+            let (Some(child), Some((_, notices))) = (&mut self.child, &mut self.session) else {
+                return Err(Miss::TimedOut);
+            };
+            hold::command(watchdog, child, start, &mut self.signals, notices).await
+        } else {
+            self.show(&token);
+            let Some((_, notices)) = &mut self.session else { return Err(Miss::TimedOut) };
+            hold::nothing(watchdog, &mut self.signals, notices).await
+        };
+        if let Some(error) = &end.failed {
+            paint::say(&format!("the command was not started: {error}"));
+        }
+        Ok(self.give_back(guard, end).await)
+    }
+
+    /// At the end of all, the session's close releases as well, in one step.
+    async fn give_back(&mut self, guard: Guard, mut end: End) -> End {
+        if !self.plan.hold.again || wants_end(&end) {
+            self.last = Some(guard);
+            return end;
+        }
+        if end.lost {
+            // A session that was not renewed is not worth another claim.
+            self.last = Some(guard);
+            self.leave(FAREWELL_LOST).await;
+            return end;
+        }
+        tokio::select! {
+            // Over when released, or when the deadline has passed.
+            _ = guard.release() => {}
+            signal = self.signals.next() => end.signal = Some(signal),
+        }
+        end
+    }
+
+    async fn acquire(&mut self) -> Result<Guard, Miss> {
+        let until = self.plan.hold.wait.map(|wait| Instant::now() + wait);
+        loop {
+            match self.acquire_once(until).await {
+                Err(Miss::Error(error)) if self.may_retry(&error) => {
+                    let again = Instant::now() + RETRY_PAUSE;
+                    if until.is_some_and(|until| again >= until) {
+                        return Err(Miss::TimedOut);
+                    }
+                    self.drop_session_if_over();
+                    tokio::select! {
+                        () = sleep(RETRY_PAUSE) => {}
+                        signal = self.signals.next() => return Err(Miss::Signal(signal)),
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn may_retry(&self, error: &Error) -> bool {
+        let lost = matches!(error, Error::SessionOver(_)) || error.is_unreachable();
+        (lost || error.is_transient()) && !self.plan.hold.try_only
+    }
+
+    fn drop_session_if_over(&mut self) {
+        if self.session.as_ref().is_some_and(|(session, _)| !session.is_live()) {
+            self.session = None;
+            self.tether = None;
+        }
+    }
+
+    async fn acquire_once(&mut self, until: Option<Instant>) -> Result<Guard, Miss> {
+        self.drop_session_if_over();
+        if self.session.is_none() {
+            let opened = {
+                let open = open(&self.client, &self.plan);
+                limited(until, &mut self.signals, open).await?
+            };
+            self.tether = opened.1;
+            let notices = Notices::new(opened.0.pulse());
+            self.session = Some((opened.0, notices));
+        }
+        let Some((session, notices)) = &mut self.session else { return Err(Miss::TimedOut) };
+        let claim = claim(session, &self.plan);
+        let waiting = async {
+            tokio::select! {
+                guard = claim => guard,
+                () = notices.watch() => std::future::pending().await,
+            }
+        };
+        limited(until, &mut self.signals, waiting).await
+    }
+
+    /// A tether that a restart of the sidecar broke: a new one for a new tree.
+    async fn mend_tether(&mut self) {
+        let live = match &mut self.tether {
+            Some(tether) => tether.is_live().await,
+            None => false,
+        };
+        if !live && let Some((session, _)) = &self.session {
+            self.tether = tether(session).await;
+        }
+    }
+
+    fn start(&self, token: String) -> Start {
+        let environment = vec![
+            ("QUORATE_NAME", self.plan.hold.name.clone()),
+            ("QUORATE_TOKEN", token),
+            (VARIABLE, self.client.endpoint().to_string()),
+        ];
+        let tether = self.tether.as_ref().and_then(|tether| tether.inheritable().ok());
+        Start { command: self.plan.hold.command.clone(), environment, tether }
+    }
+
+    fn show(&self, token: &str) {
+        let name = &self.plan.hold.name;
+        let text = match self.plan.output {
+            Output::Text => token.to_owned(),
+            Output::Json => serde_json::json!({ "name": name, "token": token }).to_string(),
+        };
+        paint::line(&text);
+    }
+
+    fn missed(&self, miss: &Miss) -> u8 {
+        let name = paint::safe(&self.plan.hold.name);
+        match miss {
+            Miss::Signal(signal) => exit::of_signal(signal.as_raw()),
+            Miss::TimedOut => {
+                paint::say(&format!("{name} was not acquired in time"));
+                exit::NOT_ACQUIRED
+            }
+            Miss::Error(error) if error.is_transient() => {
+                paint::say(&format!("{name} was not acquired: {error}"));
+                exit::NOT_ACQUIRED
+            }
+            Miss::Error(error) => {
+                paint::say(&paint::safe(&error.to_string()));
+                exit::of_error(error)
+            }
+        }
+    }
+
+    /// A pause after a command that failed quickly, longer each time. A signal ends it.
+    async fn rest(&mut self, end: &End, ran: Duration) -> Option<Signal> {
+        let failed = end.failed.is_some() || end.status.is_some_and(|s| s != Status::Exited(0));
+        if !failed || end.lost || ran >= QUICK {
+            self.pause = Duration::ZERO;
+            return None;
+        }
+        self.pause = (self.pause * 2).clamp(AGAIN_PAUSE_MIN, AGAIN_PAUSE_MAX);
+        tokio::select! {
+            () = sleep(self.pause) => None,
+            signal = self.signals.next() => Some(signal),
+        }
+    }
+
+    /// Ends the session. A sidecar that does not answer learns it from the end of this process.
+    async fn leave(&mut self, patience: Duration) {
+        if let Some((session, _)) = self.session.take() {
+            let _ = timeout(patience, session.close()).await;
+        }
+        self.tether = None;
+        self.last = None;
+    }
+}
+
+/// Until the time is up or a signal comes.
+async fn limited<T>(
+    until: Option<Instant>,
+    signals: &mut Signals,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Miss> {
+    let in_time = async {
+        match until {
+            Some(until) => timeout_at(until, work).await.map_err(|_| Miss::TimedOut)?,
+            None => work.await,
+        }
+        .map_err(Miss::Error)
+    };
+    tokio::select! {
+        biased;
+        signal = signals.next() => Err(Miss::Signal(signal)),
+        result = in_time => result,
+    }
+}
+
+async fn open(client: &Client, plan: &Plan) -> Result<(Session, Option<Tether>), Error> {
+    let tethered = !plan.hold.command.is_empty();
+    let options = SessionOptions { ttl: plan.hold.ttl, label: label(plan), tethered };
+    let opening = client.session(options);
+    tokio::pin!(opening);
+    let session = match timeout(PATIENCE, &mut opening).await {
+        Ok(session) => session?,
+        Err(_) => {
+            paint::say("waiting for the group to open a session");
+            opening.await?
+        }
+    };
+    let tether = if tethered { tether(&session).await } else { None };
+    Ok((session, tether))
+}
+
+async fn tether(session: &Session) -> Option<Tether> {
+    match timeout(TETHER_PATIENCE, session.tether()).await {
+        Ok(Ok(tether)) => Some(tether),
+        // The session was opened as tethered: without one only the TTL ends it. Slower, and safe.
+        Ok(Err(_)) | Err(_) => None,
+    }
+}
+
+async fn claim(session: &Session, plan: &Plan) -> Result<Guard, Error> {
+    let name = &plan.hold.name;
+    match (&plan.value, plan.hold.try_only) {
+        (None, true) => session.try_lock(name).await.map(Guard::Lock),
+        (None, false) => session.lock(name).await.map(Guard::Lock),
+        (Some(value), true) => {
+            session.try_campaign(name, value.as_bytes()).await.map(Guard::Election)
+        }
+        (Some(value), false) => session.campaign(name, value.as_bytes()).await.map(Guard::Election),
+    }
+}
+
+/// For people: which machine, which process, which command. At most 256 bytes.
+fn label(plan: &Plan) -> String {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let mut label = format!("{host}/{}", std::process::id());
+    if let Some(program) = plan.hold.command.first() {
+        label.push(' ');
+        label.push_str(&program.to_string_lossy());
+    }
+    let end = (0..=label.len().min(256)).rev().find(|end| label.is_char_boundary(*end));
+    label.truncate(end.unwrap_or(0));
+    label
+}

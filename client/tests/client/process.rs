@@ -1,0 +1,149 @@
+//! The command as a process, and the ends of processes.
+
+use crate::fake::Sidecar;
+use quorate_client::clock;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub const QUORATE: &str = env!("CARGO_BIN_EXE_quorate");
+
+/// A directory of this test's own, removed at its end.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("quorate-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A wrapper, and the lines of its command.
+pub struct Wrapper {
+    pub child: Child,
+    pub lines: BufReader<ChildStdout>,
+}
+
+impl Wrapper {
+    pub fn start(sidecar: &Sidecar, arguments: &[&str]) -> Wrapper {
+        let mut child = Command::new(QUORATE)
+            .args(arguments)
+            .env("QUORATE_ENDPOINT", &sidecar.socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Wrapper { child, lines }
+    }
+
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// A line that is a process number.
+    pub fn process(&mut self) -> OwnedFd {
+        let line = self.line();
+        let pid = Pid::from_raw(line.parse().unwrap_or_else(|_| panic!("no pid: {line:?}")));
+        pidfd_open(pid.unwrap(), PidfdFlags::empty()).unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub fn end(mut self) -> (i32, String) {
+        let mut errors = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        (self.child.wait().unwrap().code().unwrap_or(-1), errors)
+    }
+}
+
+/// Waits for the process's end; when it was seen.
+pub fn gone(process: &OwnedFd) -> u64 {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    let patience = rustix::time::Timespec { tv_sec: 20, tv_nsec: 0 };
+    assert_eq!(poll(&mut fds, Some(&patience)).unwrap(), 1, "the process lives on");
+    clock::now_ns()
+}
+
+pub fn is_gone(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    let at_once = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&at_once)).unwrap() == 1
+}
+
+/// A shell script at a terminal of its own, as its session's leader, in front.
+pub struct Terminal {
+    master: fs::File,
+    seen: String,
+    shell: Child,
+}
+
+impl Terminal {
+    pub fn run(sidecar: &Sidecar, script: &str) -> Terminal {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let noctty = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let slave = rustix::fs::open(name.as_c_str(), noctty, Mode::empty()).unwrap();
+        // `setsid --ctty` makes the terminal the controlling one.
+        let shell = Command::new("setsid")
+            .args(["--ctty", "sh", "-c", script])
+            .env("QUORATE_ENDPOINT", &sidecar.socket)
+            .stdin(slave.try_clone().unwrap())
+            .stdout(slave.try_clone().unwrap())
+            .stderr(slave)
+            .spawn()
+            .unwrap();
+        Terminal { master: fs::File::from(master), seen: String::new(), shell }
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.master.write_all(bytes).unwrap();
+    }
+
+    /// Reads until this was shown; what came before it is forgotten.
+    pub fn expect(&mut self, text: &str) {
+        while !self.seen.contains(text) {
+            let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
+            let patience = rustix::time::Timespec { tv_sec: 10, tv_nsec: 0 };
+            let ready = poll(&mut fds, Some(&patience)).unwrap();
+            assert_eq!(ready, 1, "{text:?} did not come; seen: {:?}", self.seen);
+            let mut bytes = [0; 4096];
+            let count = self.master.read(&mut bytes).unwrap();
+            self.seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        let end = self.seen.find(text).unwrap() + text.len();
+        self.seen.drain(..end);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        drop(self.shell.kill());
+        drop(self.shell.wait());
+    }
+}
