@@ -16,6 +16,9 @@ pub struct OpenRequest {
     /// Free text for people, at most 256 bytes: shown by List.
     #[prost(string, tag = "5")]
     pub label: ::prost::alloc::string::String,
+    /// The client's process tree holds a tether: the client's death alone does not end the session.
+    #[prost(bool, tag = "6")]
+    pub tethered: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResumeRequest {
@@ -28,6 +31,9 @@ pub struct ResumeRequest {
     pub boottime_ns: u64,
     #[prost(bool, tag = "4")]
     pub stops_at_break: bool,
+    /// As in OpenRequest. A tether of an earlier connection is not seen here: then only the TTL ends the session.
+    #[prost(bool, tag = "5")]
+    pub tethered: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionEvent {
@@ -201,6 +207,9 @@ pub struct Claim {
     /// Do not queue: answer `not_acquired` if the name is taken.
     #[prost(bool, tag = "9")]
     pub r#try: bool,
+    /// As in OpenRequest.
+    #[prost(bool, tag = "10")]
+    pub tethered: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClaimEvent {

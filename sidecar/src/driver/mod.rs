@@ -1,0 +1,320 @@
+//! The driver: one thread that owns the member, takes batches from the inbox, and carries out what comes of them.
+//!
+//! No lock is held around the member, and nothing calls back into it: events in, actions out. Whatever arrived while a
+//! batch ran forms the next one; so batches grow with load, and a lone request never waits for company.
+
+mod inbox;
+mod status;
+pub mod unfit;
+
+pub use status::StatusView;
+
+use crate::agent::{CallId, ConnectionId, Request, Told};
+use crate::clock;
+use crate::frame::PeerMessage;
+use crate::member::{Action, Event, Member};
+use crate::metrics::Metrics;
+use crate::peer::Peers;
+use crate::reason::{Failure, Reason};
+use crate::replica::{Event as ReplicaEvent, Stage};
+use crate::wal::{Completion, DataDir, Disk, FsDisk};
+use inbox::{Lane, Queue};
+use quorate_locks::Command;
+use quorate_raft::{Configuration, MemberId, Time};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc as std_mpsc};
+use tokio::sync::{mpsc, oneshot};
+
+/// Items of one call that wait for its client, at most: a client that does not read is cut then.
+pub const STREAM_ITEMS_MAX: usize = 64;
+
+/// The last word of a call, or an item before it.
+pub type Item = Result<Told, Failure>;
+
+/// One item of the inbox.
+#[derive(Debug)]
+pub enum Work {
+    /// For the member.
+    Event(Event),
+    /// A call, and where its answers go.
+    Call(CallId, ConnectionId, Request, mpsc::Sender<Item>),
+    /// The log's disk.
+    Completion(Completion),
+    /// Somebody wants to know.
+    Status(oneshot::Sender<StatusView>),
+    /// Become the first member of a group.
+    Bootstrap(Box<Bootstrap>, oneshot::Sender<Result<(), String>>),
+    /// The first authenticated message of a cluster reached this blank member: true once the id is durable.
+    LearnCluster(u128, std_mpsc::Sender<bool>),
+    /// End the log cleanly, and the thread.
+    Stop,
+}
+
+/// The founding of a group.
+#[derive(Debug)]
+pub struct Bootstrap {
+    /// The group's identity.
+    pub cluster: u128,
+    /// The member that is called.
+    pub member: MemberId,
+    /// Its voters.
+    pub configuration: Configuration,
+    /// The life of its tokens.
+    pub start: Command,
+}
+
+/// A handle on the driver's inbox.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    queue: Arc<Queue>,
+    next_call: Arc<AtomicU64>,
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox { queue: Arc::default(), next_call: Arc::new(AtomicU64::new(1)) }
+    }
+}
+
+impl Inbox {
+    /// Starts a call; its answers come on the receiver.
+    ///
+    /// # Errors
+    /// Too many calls wait already.
+    pub fn call(
+        &self,
+        connection: ConnectionId,
+        request: Request,
+    ) -> Result<(CallId, mpsc::Receiver<Item>), Failure> {
+        let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
+        let (sender, receiver) = mpsc::channel(STREAM_ITEMS_MAX);
+        match self.queue.push(Lane::Call, Work::Call(id, connection, request, sender)) {
+            Ok(()) => Ok((id, receiver)),
+            Err(_) => Err(Failure::new(
+                Reason::TooManyRequests,
+                "too many requests wait at this sidecar; try again",
+            )),
+        }
+    }
+
+    /// Something happened to a call or a connection: never refused, bounded by the calls themselves.
+    pub fn client(&self, event: Event) {
+        let pushed = self.queue.push(Lane::Completion, Work::Event(event));
+        debug_assert!(pushed.is_ok(), "this lane has no limit");
+    }
+
+    /// A message of a peer. Dropped when too many wait.
+    pub fn peer(&self, from: MemberId, message: PeerMessage) -> bool {
+        let event = Event::Replica(ReplicaEvent::Peer(from, message));
+        self.queue.push(Lane::Message, Work::Event(event)).is_ok()
+    }
+
+    /// Anything else that must not be refused.
+    pub fn push(&self, work: Work) {
+        let pushed = self.queue.push(Lane::Completion, work);
+        debug_assert!(pushed.is_ok(), "this lane has no limit");
+    }
+
+    /// The member as it is now; none if the driver is gone.
+    pub async fn status(&self) -> Option<StatusView> {
+        let (sender, receiver) = oneshot::channel();
+        self.push(Work::Status(sender));
+        receiver.await.ok()
+    }
+
+    /// Items refused because a lane was full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped()
+    }
+}
+
+/// The driver's world. See the module.
+#[derive(Debug)]
+pub struct Driver {
+    member: Member<FsDisk>,
+    inbox: Inbox,
+    peers: Peers,
+    directory: DataDir,
+    metrics: Arc<Metrics>,
+    calls: BTreeMap<CallId, mpsc::Sender<Item>>,
+    draining: bool,
+}
+
+impl Driver {
+    /// Puts the parts together; [`Driver::run`] is the thread.
+    #[must_use]
+    pub fn new(
+        member: Member<FsDisk>,
+        inbox: Inbox,
+        peers: Peers,
+        directory: DataDir,
+        metrics: Arc<Metrics>,
+    ) -> Driver {
+        let calls = BTreeMap::new();
+        Driver { member, inbox, peers, directory, metrics, calls, draining: false }
+    }
+
+    /// Runs until [`Work::Stop`]; then the log is closed cleanly.
+    pub fn run(mut self) {
+        let queue = Arc::clone(&self.inbox.queue);
+        let configuration = self.member.replica().node().configuration().clone();
+        self.dial(&configuration);
+        let (mut batch, mut actions) = (Vec::new(), Vec::new());
+        loop {
+            queue.take(&mut batch, clock::now(), self.member.deadline());
+            let now = clock::now();
+            let mut stop = false;
+            for work in batch.drain(..) {
+                stop |= matches!(work, Work::Stop);
+                self.work(now, work, &mut actions);
+            }
+            self.member.flush(now, &mut actions);
+            while !actions.is_empty() {
+                self.carry_out(&mut actions);
+            }
+            self.measure();
+            if stop {
+                return self.member.close();
+            }
+        }
+    }
+
+    fn work(&mut self, now: Time, work: Work, actions: &mut Vec<Action>) {
+        match work {
+            Work::Event(event) => {
+                self.draining |= matches!(event, Event::Drain);
+                self.member.handle(now, event, actions);
+            }
+            Work::Call(id, connection, request, sender) => {
+                self.calls.insert(id, sender);
+                self.member.handle(now, Event::Call(id, connection, request), actions);
+            }
+            Work::Completion(completion) => self.completed(completion, actions),
+            // Whoever asked may be gone by now.
+            Work::Status(sender) => drop(sender.send(self.status())),
+            Work::Bootstrap(bootstrap, sender) => {
+                let result = self.bootstrap(*bootstrap, actions);
+                drop(sender.send(result));
+            }
+            Work::LearnCluster(cluster, sender) => {
+                let known = self.learn_cluster(cluster);
+                let _ = sender.send(known.is_ok()); // Whoever asked may have given up.
+            }
+            Work::Stop => {}
+        }
+    }
+
+    fn completed(&mut self, completion: Completion, actions: &mut Vec<Action>) {
+        let event = match completion {
+            Completion::Durable(seq) => ReplicaEvent::Durable(seq),
+            Completion::Space { full } => ReplicaEvent::Space { full },
+            Completion::Failed(why) => {
+                // A failed write or sync is never retried: what it left on the disk is not known any more.
+                eprintln!("quorate-sidecar: the log cannot be written: {why}; exiting");
+                std::process::exit(74);
+            }
+        };
+        self.member.handle(clock::now(), Event::Replica(event), actions);
+    }
+
+    fn bootstrap(&mut self, bootstrap: Bootstrap, actions: &mut Vec<Action>) -> Result<(), String> {
+        let own = self.member.replica().node().id();
+        if bootstrap.member != own {
+            return Err(format!(
+                "member_id is {}, and this member is {own}: the call reached the wrong member",
+                bootstrap.member
+            ));
+        }
+        if !bootstrap.configuration.incoming.contains_key(&own) {
+            return Err(format!("voters do not name the member that is called, {own}"));
+        }
+        let log_is_blank = self.member.replica().node().last().index.0 == 0;
+        match self.directory.cluster_id() {
+            Some(known) if known != bootstrap.cluster => {
+                return Err(format!(
+                    "this member belongs to cluster {known:032x}, not {:032x}; nothing was changed",
+                    bootstrap.cluster
+                ));
+            }
+            // The same call again.
+            Some(_) if !log_is_blank => return Ok(()),
+            _ => self.learn_cluster(bootstrap.cluster)?,
+        }
+        let event = ReplicaEvent::Bootstrap(bootstrap.configuration, bootstrap.start);
+        self.member.handle(clock::now(), Event::Replica(event), actions);
+        Ok(())
+    }
+
+    fn learn_cluster(&mut self, cluster: u128) -> Result<(), String> {
+        self.directory.set_cluster_id(cluster).map_err(|e| e.to_string())?;
+        self.peers.set_cluster(cluster);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, actions: &mut Vec<Action>) {
+        let mut more = Vec::new();
+        for action in actions.drain(..) {
+            match action {
+                Action::Send(to, message) => self.peers.send(to, message),
+                Action::Tell(call, told) => self.tell(call, told, &mut more),
+                Action::Finish(call, end) => self.finish(call, end),
+                Action::Configuration(configuration) => self.dial(&configuration),
+                Action::Leader { .. } => {}
+                Action::Ignored(from, why) => self.metrics.peer_ignored(from, why),
+            }
+        }
+        actions.append(&mut more);
+    }
+
+    fn tell(&mut self, call: CallId, told: Told, more: &mut Vec<Action>) {
+        let Some(sender) = self.calls.get(&call) else { return };
+        if sender.try_send(Ok(told)).is_err() {
+            // It reads too slowly, or left. Cutting it ends no session by itself.
+            self.calls.remove(&call);
+            self.member.handle(clock::now(), Event::Gone(call), more);
+        }
+    }
+
+    fn finish(&mut self, call: CallId, end: Result<Option<Told>, Failure>) {
+        let Some(sender) = self.calls.remove(&call) else { return };
+        // A client that left hears nothing, and needs nothing.
+        match end {
+            Ok(Some(told)) => drop(sender.try_send(Ok(told))),
+            Ok(None) => {}
+            Err(failure) => drop(sender.try_send(Err(failure))),
+        }
+    }
+
+    fn dial(&self, configuration: &Configuration) {
+        let members = configuration.members().map(|(id, name)| (id, name.to_owned())).collect();
+        self.peers.configuration(members);
+    }
+
+    fn measure(&mut self) {
+        for stage in self.member.replica_mut().stages_mut().drain() {
+            match stage {
+                Stage::Durable(nanos) => self.metrics.durable.observe_nanos(nanos),
+                Stage::Applied(nanos) => self.metrics.applied.observe_nanos(nanos),
+            }
+        }
+    }
+
+    fn status(&self) -> StatusView {
+        StatusView::of(&self.member, &self.directory, self.draining)
+    }
+}
+
+/// Disk completions go to the inbox.
+#[must_use]
+pub fn completion_sink(inbox: &Inbox) -> Box<dyn FnMut(Completion) + Send> {
+    let inbox = inbox.clone();
+    Box::new(move |completion| inbox.push(Work::Completion(completion)))
+}
+
+// The log is a real one here; the simulator has a loop of its own.
+const _: fn() = || {
+    fn is_disk<D: Disk>() {}
+    is_disk::<FsDisk>();
+};

@@ -1,0 +1,144 @@
+//! The member as it is at one moment, for people, the operator and metrics.
+
+use crate::member::Member;
+use crate::replica::Counts;
+use crate::wal::{DataDir, Disk};
+use quorate_raft::{Configuration, Index, MemberId, RoleName, Term};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct StatusView {
+    /// This member.
+    pub member: MemberId,
+    /// Its group; none while blank.
+    pub cluster: Option<u128>,
+    /// Starts of this member so far.
+    pub boot_seq: u64,
+    /// Its role.
+    pub role: RoleName,
+    /// Whether it is part of no group yet.
+    pub blank: bool,
+    /// Whether its log is damaged.
+    pub unfit: bool,
+    /// The current term.
+    pub term: Term,
+    /// Who leads, if known.
+    pub leader: Option<MemberId>,
+    /// Committed, as far as known here.
+    pub commit: Index,
+    /// Applied here.
+    pub applied: Index,
+    /// The first entry in memory.
+    pub first: Index,
+    /// The last entry.
+    pub last: Index,
+    /// Durable here.
+    pub durable: Index,
+    /// The membership.
+    pub configuration: Configuration,
+    /// Where it stands in the log.
+    pub configuration_index: Index,
+    /// Whether this member gave up standing.
+    pub draining: bool,
+    /// Whether commands are refused for lack of space.
+    pub full: bool,
+    /// Sessions of the group.
+    pub sessions: usize,
+    /// Sessions attached here.
+    pub local_sessions: usize,
+    /// Names in use.
+    pub names: usize,
+    /// Calls of clients open here.
+    pub calls: usize,
+    /// Flushes of the log since the start.
+    pub flushes: u64,
+    /// Bytes written to the log since the start.
+    pub written_bytes: u64,
+    /// Other counts since the start.
+    pub counts: Counts,
+}
+
+impl StatusView {
+    pub(super) fn of<D: Disk>(
+        member: &Member<D>,
+        directory: &DataDir,
+        draining: bool,
+    ) -> StatusView {
+        let (replica, node) = (member.replica(), member.replica().node());
+        StatusView {
+            member: node.id(),
+            cluster: directory.cluster_id(),
+            boot_seq: directory.boot().seq,
+            role: node.role(),
+            blank: node.configuration().is_empty(),
+            unfit: false,
+            term: node.term(),
+            leader: node.leader(),
+            commit: node.commit().index,
+            applied: node.applied(),
+            first: node.first_index(),
+            last: node.last().index,
+            durable: node.durable(),
+            configuration: node.configuration().clone(),
+            configuration_index: node.configuration_index(),
+            draining: draining || node.is_drained(),
+            full: replica.is_full(),
+            sessions: replica.machine().session_count(),
+            local_sessions: member.agent().session_count(),
+            names: replica.machine().name_count(),
+            calls: member.agent().call_count(),
+            flushes: replica.wal().stats().flushes(),
+            written_bytes: replica.wal().stats().written_bytes(),
+            counts: replica.counts(),
+        }
+    }
+
+    /// The view of a member whose log is unfit: it has an identity, and no more.
+    #[must_use]
+    pub fn unfit(directory: &DataDir) -> StatusView {
+        StatusView {
+            member: directory.member_id(),
+            cluster: directory.cluster_id(),
+            boot_seq: directory.boot().seq,
+            role: RoleName::Follower,
+            blank: false,
+            unfit: true,
+            term: Term(0),
+            leader: None,
+            commit: Index(0),
+            applied: Index(0),
+            first: Index(0),
+            last: Index(0),
+            durable: Index(0),
+            configuration: Configuration::default(),
+            configuration_index: Index(0),
+            draining: false,
+            full: false,
+            sessions: 0,
+            local_sessions: 0,
+            names: 0,
+            calls: 0,
+            flushes: 0,
+            written_bytes: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The role as a word; a blank member has none.
+    #[must_use]
+    pub fn role_name(&self) -> &'static str {
+        if self.unfit {
+            return "unfit";
+        }
+        if self.blank {
+            return "blank";
+        }
+        match self.role {
+            RoleName::Follower if !self.configuration.is_voter(self.member) => "learner",
+            RoleName::Follower => "follower",
+            RoleName::PreCandidate => "pre-candidate",
+            RoleName::Candidate => "candidate",
+            RoleName::Leader => "leader",
+        }
+    }
+}

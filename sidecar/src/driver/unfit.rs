@@ -1,0 +1,33 @@
+//! In the driver's place when the log is damaged: answers Status, and nothing else. Such a member never votes.
+
+use super::{Inbox, StatusView, Work};
+use crate::reason::{Failure, Reason};
+use std::sync::Arc;
+
+/// Runs until [`Work::Stop`].
+pub fn run(inbox: &Inbox, view: &StatusView, why: &str) {
+    let queue = Arc::clone(&inbox.queue);
+    let mut batch = Vec::new();
+    loop {
+        queue.take(&mut batch, quorate_raft::Time(0), quorate_raft::Time::NEVER);
+        for work in batch.drain(..) {
+            match work {
+                Work::Stop => return,
+                // Whoever asked may be gone by now.
+                Work::Status(sender) => drop(sender.send(view.clone())),
+                Work::Bootstrap(_, sender) => drop(sender.send(Err(format!("unfit: {why}")))),
+                Work::LearnCluster(_, sender) => {
+                    let _ = sender.send(false); // Whoever asked may have given up.
+                }
+                Work::Call(_, _, _, sender) => {
+                    let failure = Failure::new(
+                        Reason::DiskUnfit,
+                        format!("this member's log is damaged and it takes no part: {why}"),
+                    );
+                    drop(sender.try_send(Err(failure)));
+                }
+                Work::Event(_) | Work::Completion(_) => {}
+            }
+        }
+    }
+}

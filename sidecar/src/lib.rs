@@ -1,0 +1,25 @@
+//! The sidecar: one member of a Raft group that lives beside an application, and its local API.
+//!
+//! The way of a request, each hop once: `api` decodes and checks limits, `driver` batches, `member` runs the pure
+//! halves (`agent`, `replica`), `wal` syncs, `peer` carries; and back. See ARCHITECTURE.md.
+
+pub mod admin;
+pub mod agent;
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod dev;
+pub mod driver;
+pub mod frame;
+pub mod http;
+pub mod local_socket;
+pub mod member;
+pub mod metrics;
+pub mod peer;
+pub mod process;
+pub mod reason;
+pub mod replica;
+pub mod run;
+pub mod tls;
+pub mod transport;
+pub mod wal;

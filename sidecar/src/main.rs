@@ -1,0 +1,107 @@
+//! `quorate-sidecar`: a member of a group beside an application, and its offline tools.
+
+use clap::{Parser, Subcommand};
+use quorate_locks::Command as LockCommand;
+use quorate_sidecar::config::{Config, SidecarArgs};
+use quorate_sidecar::{dev, run, wal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Leader election and locks with fencing tokens, from a Raft group that lives beside the applications.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// One member, in the foreground
+    Run(Box<SidecarArgs>),
+    /// A whole group on this machine, in the foreground: for trying out, demos and tests
+    Dev(dev::DevArgs),
+    /// Looks at a log without touching it
+    #[command(subcommand)]
+    Wal(WalVerb),
+}
+
+#[derive(Subcommand)]
+enum WalVerb {
+    /// Prints identity, segments, records and the verdict of recovery; never writes
+    Inspect {
+        /// A data directory: DIR of --data-dir
+        dir: PathBuf,
+    },
+}
+
+fn command_words(bytes: &[u8]) -> String {
+    match LockCommand::decode(bytes) {
+        Ok(command) => format!("{command:?}"),
+        Err(error) => format!("{} bytes that are no command: {error}", bytes.len()),
+    }
+}
+
+fn run_member(args: SidecarArgs) -> ExitCode {
+    let config = match Config::check(args) {
+        Ok(config) => config,
+        Err(complaints) => {
+            for complaint in complaints {
+                eprintln!("quorate-sidecar: {complaint}");
+            }
+            return ExitCode::from(64);
+        }
+    };
+    if let Some(parent) = config.die_with_parent
+        && let Err(why) = dev::die_with(parent)
+    {
+        eprintln!("quorate-sidecar: {why}");
+        return ExitCode::from(70);
+    }
+    // A member that lost one of its threads must not seem alive.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        hook(info);
+        std::process::abort();
+    }));
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = match builder.enable_all().max_blocking_threads(4).build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("quorate-sidecar: no runtime: {error}");
+            return ExitCode::from(71);
+        }
+    };
+    match runtime.block_on(run::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("quorate-sidecar: {}", failed.why);
+            ExitCode::from(failed.code)
+        }
+    }
+}
+
+fn inspect(dir: &std::path::Path) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match wal::inspect(dir, &mut out, &command_words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quorate-sidecar: {}: {error}", dir.display());
+            ExitCode::from(66)
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Arguments::try_parse() {
+        Ok(Arguments { verb: Verb::Run(args) }) => run_member(*args),
+        Ok(Arguments { verb: Verb::Dev(args) }) => dev::run(args),
+        Ok(Arguments { verb: Verb::Wal(WalVerb::Inspect { dir }) }) => inspect(&dir),
+        Err(error) => {
+            let code = if error.use_stderr() { 64 } else { 0 };
+            let _ = error.print(); // A closed pipe needs no help text.
+            ExitCode::from(code)
+        }
+    }
+}

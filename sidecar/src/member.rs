@@ -1,0 +1,210 @@
+//! A member as one synchronous thing: its replica, its agent, and the way between them.
+//!
+//! What the driver's thread runs, and what the simulator runs. A forward to the leader stays inside when this member
+//! leads; all else leaves as an [`Action`].
+
+use crate::agent::{
+    self, Agent, CallId, ConnectionId, Effect as AgentEffect, Input, Request, Timing, Told,
+};
+use crate::frame::PeerMessage;
+use crate::reason::Failure;
+use crate::replica::{self, Effect, Event as ReplicaEvent, Replica};
+use crate::wal::Disk;
+use quorate_locks::Attachment;
+use quorate_raft::{Configuration, MemberId, Term, Time};
+
+/// One thing that happens to a member.
+#[derive(Debug)]
+pub enum Event {
+    /// For the replica: messages, completions, admin requests.
+    Replica(ReplicaEvent),
+    /// A client's call.
+    Call(CallId, ConnectionId, Request),
+    /// A client's stream was half-closed.
+    HalfClose(CallId),
+    /// A client's call ended.
+    Gone(CallId),
+    /// A client's connection ended.
+    ConnectionEnded {
+        /// Which.
+        connection: ConnectionId,
+        /// See [`agent::Input::ConnectionEnded`].
+        by_peer: bool,
+    },
+    /// The process behind a client's connection is dead.
+    ProcessDead(ConnectionId),
+    /// This sidecar is stopping.
+    Drain,
+}
+
+/// What the world has to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Send to another member.
+    Send(MemberId, PeerMessage),
+    /// Tell a client.
+    Tell(CallId, Told),
+    /// Tell a client, and end its call.
+    Finish(CallId, Result<Option<Told>, Failure>),
+    /// The membership, for whoever dials.
+    Configuration(Configuration),
+    /// Who leads.
+    Leader {
+        /// In which term.
+        term: Term,
+        /// Who, if known.
+        leader: Option<MemberId>,
+    },
+    /// A peer's message made no sense.
+    Ignored(MemberId, &'static str),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Member<D: Disk> {
+    replica: Replica<D>,
+    agent: Agent,
+    effects: Vec<Effect>,
+    agent_effects: Vec<AgentEffect>,
+}
+
+impl<D: Disk> Member<D> {
+    /// A member of this boot, around a recovered replica.
+    #[must_use]
+    pub fn new(replica: Replica<D>, boot: u64, timing: Timing) -> Member<D> {
+        let own = Attachment { member: replica.node().id().0, boot };
+        let mut agent = Agent::new(own, timing);
+        let configuration = replica.node().configuration().clone();
+        agent.handle(Time(0), Input::Configuration(&configuration), replica.machine());
+        Member { replica, agent, effects: Vec::new(), agent_effects: Vec::new() }
+    }
+
+    /// Takes one event. [`Member::flush`] must end each batch.
+    pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        let input = match event {
+            Event::Replica(event) => {
+                self.replica.handle(now, event, &mut self.effects);
+                return self.pump(now, actions);
+            }
+            Event::Call(call, connection, request) => Input::Call(call, connection, request),
+            Event::HalfClose(call) => Input::HalfClose(call),
+            Event::Gone(call) => Input::Gone(call),
+            Event::ConnectionEnded { connection, by_peer } => {
+                Input::ConnectionEnded { connection, by_peer }
+            }
+            Event::ProcessDead(connection) => Input::ProcessDead(connection),
+            Event::Drain => {
+                self.replica.handle(now, ReplicaEvent::Drain, &mut self.effects);
+                Input::Drain
+            }
+        };
+        self.agent.handle(now, input, self.replica.machine());
+        self.pump(now, actions);
+    }
+
+    /// Ends a batch. Timers that are due fire here, after the inbox: what came before a deadline counts before it.
+    pub fn flush(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.agent.deadline() <= now {
+            self.agent.handle(now, Input::Timer, self.replica.machine());
+        }
+        if self.replica.deadline() <= now {
+            self.replica.handle(now, ReplicaEvent::Timer, &mut self.effects);
+        }
+        self.pump(now, actions);
+        self.replica.flush(now, &mut self.effects);
+        while !self.effects.is_empty() {
+            self.pump(now, actions);
+            self.replica.flush(now, &mut self.effects);
+        }
+    }
+
+    /// When [`Member::flush`] wants to be called, if nothing happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        self.replica.deadline().min(self.agent.deadline())
+    }
+
+    /// Carries effects between the two halves until there is none left.
+    fn pump(&mut self, now: Time, actions: &mut Vec<Action>) {
+        loop {
+            let effects = std::mem::take(&mut self.effects);
+            let none = effects.is_empty();
+            for effect in effects {
+                self.replica_effect(now, effect, actions);
+            }
+            self.agent_effects.extend(self.agent.effects());
+            if none && self.agent_effects.is_empty() {
+                return;
+            }
+            for effect in std::mem::take(&mut self.agent_effects) {
+                self.agent_effect(now, effect, actions);
+            }
+        }
+    }
+
+    fn replica_effect(&mut self, now: Time, effect: Effect, actions: &mut Vec<Action>) {
+        let machine = self.replica.machine();
+        let input = match &effect {
+            Effect::Send(..) | Effect::Ignored(..) => None,
+            Effect::Reply(reply) => Some(Input::Reply(reply.clone())),
+            Effect::Ack(ack) => Some(Input::Ack(ack.clone())),
+            Effect::Applied { id, answer, events } => {
+                Some(Input::Applied(*id, answer.as_ref(), events))
+            }
+            Effect::Restored(last) => Some(Input::Restored(*last)),
+            Effect::Leader { term, leader } => Some(Input::Leader(*term, *leader)),
+            Effect::Configuration(configuration) => Some(Input::Configuration(configuration)),
+        };
+        if let Some(input) = input {
+            self.agent.handle(now, input, machine);
+        }
+        match effect {
+            Effect::Send(to, message) => actions.push(Action::Send(to, message)),
+            Effect::Ignored(from, why) => actions.push(Action::Ignored(from, why)),
+            Effect::Leader { term, leader } => actions.push(Action::Leader { term, leader }),
+            Effect::Configuration(configuration) => {
+                actions.push(Action::Configuration(configuration));
+            }
+            Effect::Reply(_) | Effect::Ack(_) | Effect::Applied { .. } | Effect::Restored(_) => {}
+        }
+    }
+
+    fn agent_effect(&mut self, now: Time, effect: AgentEffect, actions: &mut Vec<Action>) {
+        let own = self.replica.node().id();
+        let event = match effect {
+            AgentEffect::Forward(to, forward) if to == own => ReplicaEvent::Forward(forward),
+            AgentEffect::Heartbeat(to, beat) if to == own => ReplicaEvent::Heartbeat(beat),
+            AgentEffect::Forward(to, forward) => {
+                return actions.push(Action::Send(to, PeerMessage::Forward(forward)));
+            }
+            AgentEffect::Heartbeat(to, beat) => {
+                return actions.push(Action::Send(to, PeerMessage::Heartbeat(beat)));
+            }
+            AgentEffect::Tell(call, told) => return actions.push(Action::Tell(call, told)),
+            AgentEffect::Finish(call, end) => return actions.push(Action::Finish(call, end)),
+        };
+        self.replica.handle(now, event, &mut self.effects);
+    }
+
+    /// The replicated half, to look at.
+    #[must_use]
+    pub fn replica(&self) -> &Replica<D> {
+        &self.replica
+    }
+
+    /// The replicated half, to complete its disk's writes or to tune it.
+    pub fn replica_mut(&mut self) -> &mut Replica<D> {
+        &mut self.replica
+    }
+
+    /// The clients' half, to look at.
+    #[must_use]
+    pub fn agent(&self) -> &agent::Agent {
+        &self.agent
+    }
+
+    /// Ends the log cleanly.
+    pub fn close(self) {
+        replica::Replica::close(self.replica);
+    }
+}

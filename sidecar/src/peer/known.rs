@@ -1,0 +1,172 @@
+//! What this process remembers of its peers: the newest boot that each has shown. Pure.
+//!
+//! A member's identity file keeps its last boots, each durable before that boot's first word. So a
+//! peer that has seen one boot of a member finds it in every later list of that member, unless the
+//! disk went back in time or was copied. Then the member may have forgotten a vote, and is refused
+//! (consensus rules, section 5). More restarts of a rolled-back disk do not help it: the remembered
+//! pair never comes back.
+
+use quorate_raft::MemberId;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Boots that a hello may list.
+pub const BOOTS_MAX: usize = 64;
+/// Peers remembered. Never forgotten for room: to forget is to let a rolled-back disk in.
+pub const PEERS_MAX: usize = 4096;
+
+/// One start of a member: a number that rises by one a start, and 64 random bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Boot {
+    /// From 1.
+    pub seq: u64,
+    /// Random.
+    pub bits: u64,
+}
+
+/// Why a peer is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A newer boot of it was seen: this is a process of before, or a disk of before.
+    Older {
+        /// The boot shown.
+        shown: u64,
+        /// The boot remembered.
+        known: u64,
+    },
+    /// It does not know a boot that was seen of it: its disk went back in time, or is a copy.
+    Forgot {
+        /// The boot that it should know.
+        known: u64,
+    },
+    /// Its list of boots cannot be: too long, not rising, or not ending with its own boot.
+    Malformed,
+    /// Too many peers.
+    Full,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Older { shown, known } => write!(
+                f,
+                "its boot {shown} is older than boot {known}, seen before: an old process, or a \
+                 disk that went back"
+            ),
+            Refusal::Forgot { known } => write!(
+                f,
+                "its disk does not know its boot {known}, seen before: the disk went back in \
+                 time or is a copy; remove this member and add a new one with an empty disk"
+            ),
+            Refusal::Malformed => write!(
+                f,
+                "its list of boots is not 1 to {BOOTS_MAX} rising numbers that end with its own \
+                 boot"
+            ),
+            Refusal::Full => write!(f, "{PEERS_MAX} peers are remembered, the limit"),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Known {
+    newest: BTreeMap<MemberId, Boot>,
+}
+
+impl Known {
+    /// Judges what a peer shows of itself, and remembers it if it is newer than what was known.
+    ///
+    /// # Errors
+    /// Why the peer is not to be listened to. Then nothing changed.
+    pub fn meet(&mut self, peer: MemberId, boot: Boot, boots: &[Boot]) -> Result<(), Refusal> {
+        check_list(boot, boots)?;
+        if let Some(known) = self.newest.get(&peer).copied() {
+            if boot.seq < known.seq {
+                return Err(Refusal::Older { shown: boot.seq, known: known.seq });
+            }
+            if !boots.contains(&known) {
+                return Err(Refusal::Forgot { known: known.seq });
+            }
+        } else if self.newest.len() >= PEERS_MAX {
+            return Err(Refusal::Full);
+        }
+        let before = self.newest.insert(peer, boot);
+        assert!(before.is_none_or(|before| before <= boot), "a pin never goes back");
+        assert!(self.newest.len() <= PEERS_MAX);
+        Ok(())
+    }
+}
+
+/// The list holds the own boot, so "in the list or the own boot" is one question.
+fn check_list(boot: Boot, boots: &[Boot]) -> Result<(), Refusal> {
+    let rising = boots.windows(2).all(|pair| pair[0].seq < pair[1].seq);
+    let length = (1..=BOOTS_MAX).contains(&boots.len());
+    if !length || !rising || boots.last() != Some(&boot) || boot.seq == 0 {
+        return Err(Refusal::Malformed);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: MemberId = MemberId(7);
+
+    fn boot(seq: u64, bits: u64) -> Boot {
+        Boot { seq, bits }
+    }
+
+    #[test]
+    fn a_restart_is_welcome_and_an_older_process_is_not() {
+        let mut known = Known::default();
+        let (first, second) = (boot(1, 11), boot(2, 12));
+        assert_eq!(known.meet(PEER, first, &[first]), Ok(()));
+        assert_eq!(known.meet(PEER, first, &[first]), Ok(()), "the same boot dials again");
+        assert_eq!(known.meet(PEER, second, &[first, second]), Ok(()));
+        let refused = known.meet(PEER, first, &[first]);
+        assert_eq!(refused, Err(Refusal::Older { shown: 1, known: 2 }));
+    }
+
+    #[test]
+    fn a_rolled_back_disk_stays_out_however_often_it_restarts() {
+        let mut known = Known::default();
+        let seen = [boot(1, 11), boot(2, 12), boot(3, 13)];
+        assert_eq!(known.meet(PEER, seen[2], &seen), Ok(()));
+        let mut boots = vec![boot(1, 11)];
+        for seq in 2..40 {
+            boots.push(boot(seq, 100 + seq));
+            let own = boots[boots.len() - 1];
+            let refused = known.meet(PEER, own, &boots);
+            if seq < 3 {
+                assert_eq!(refused, Err(Refusal::Older { shown: seq, known: 3 }));
+            } else {
+                assert_eq!(refused, Err(Refusal::Forgot { known: 3 }));
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_copies_of_a_disk_only_the_first_is_heard() {
+        let mut known = Known::default();
+        let old = boot(4, 14);
+        assert_eq!(known.meet(PEER, boot(5, 1), &[old, boot(5, 1)]), Ok(()));
+        let refused = known.meet(PEER, boot(5, 2), &[old, boot(5, 2)]);
+        assert_eq!(refused, Err(Refusal::Forgot { known: 5 }));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_is_refused() {
+        let mut known = Known::default();
+        let own = boot(3, 13);
+        let long: Vec<Boot> = (1..=65).map(|seq| boot(seq, seq)).collect();
+        let lists: [&[Boot]; 5] =
+            [&[], &[own, own], &[boot(1, 1)], &[own, boot(4, 1)], &[boot(3, 12)]];
+        for list in lists {
+            assert_eq!(known.meet(PEER, own, list), Err(Refusal::Malformed), "{list:?}");
+        }
+        assert_eq!(known.meet(PEER, long[64], &long), Err(Refusal::Malformed));
+        assert_eq!(known.meet(PEER, boot(0, 1), &[boot(0, 1)]), Err(Refusal::Malformed));
+    }
+}

@@ -1,0 +1,215 @@
+//! The leader's deadlines: which sessions are alive, by what this leader heard in its own term.
+//!
+//! Nothing here is replicated. A new leader starts every session at its full TTL, so a deadline can only move later by
+//! a change of leader. A session ends through a log entry alone; this only says when to propose one.
+//!
+//! The rules are coordination section 3. The trace that they answer: a leader appends Expire and dies; the next
+//! acknowledges a heartbeat of that session before it applies the Expire; the holder feels safe for most of a TTL while
+//! somebody else is granted. So no acknowledgement leaves before a read round that began after the heartbeat came is
+//! confirmed and applied, nor for a session whose end this leader has proposed.
+
+use super::Origin;
+use crate::frame::Heartbeat;
+use quorate_locks::{Command, Event, Generation, Machine, Outcome, SessionId};
+use quorate_raft::{Index, MemberId, Time};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Sessions ended by one entry at most: bounds the entry and the step that applies it.
+const EXPIRE_MAX: usize = 256;
+
+const NANOS_PER_MS: u64 = 1_000_000;
+
+/// A heartbeat whose read is confirmed at this index.
+type Confirmed = (Index, Origin, Heartbeat);
+
+/// The deadlines of one term. Empty unless this member leads and has applied its own no-op.
+#[derive(Debug, Default)]
+pub struct Liveness {
+    active: bool,
+    deadlines: BTreeMap<SessionId, Time>,
+    /// The same by time; without those whose end is proposed.
+    order: BTreeSet<(Time, SessionId)>,
+    /// Sessions whose Expire or Close this leader appended and has not applied.
+    ending: BTreeSet<SessionId>,
+    /// Heartbeats whose read is confirmed, in the order of their reads.
+    confirmed: VecDeque<Confirmed>,
+}
+
+impl Liveness {
+    /// Begins a term: this leader's own no-op is applied. Every session gets its full TTL.
+    pub(super) fn start(&mut self, now: Time, machine: &Machine) {
+        self.stop();
+        self.active = true;
+        for (id, session) in machine.sessions() {
+            self.extend(id, now.after(u64::from(session.ttl_ms()) * NANOS_PER_MS));
+        }
+    }
+
+    /// Ends it: another leader, or none.
+    pub(super) fn stop(&mut self) {
+        *self = Liveness::default();
+    }
+
+    /// Whether this member may acknowledge and expire.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// When the next session is due.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        self.order.first().map_or(Time::NEVER, |(time, _)| *time)
+    }
+
+    /// A command reached this leader and will be appended. What names a session extends it on receipt; a Close stops
+    /// its acknowledgements at once.
+    pub(super) fn received(&mut self, now: Time, command: &Command, machine: &Machine) {
+        if !self.active {
+            return;
+        }
+        match command {
+            Command::Open { key, .. } | Command::Resume { key, .. } => {
+                if let Some((id, session)) = machine.session_by_key(*key) {
+                    self.extend_live(id, now.after(u64::from(session.ttl_ms()) * NANOS_PER_MS));
+                }
+            }
+            Command::Close { session, generation } => {
+                if machine.session(*session).is_some_and(|s| s.generation() == *generation) {
+                    self.end(*session);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A heartbeat came: extends each session that it may speak for. False if there is none.
+    pub(super) fn heard(
+        &mut self,
+        now: Time,
+        member: MemberId,
+        beat: &Heartbeat,
+        machine: &Machine,
+    ) -> bool {
+        let mut any = false;
+        for (id, generation) in &beat.sessions {
+            let Some(session) = machine.session(*id) else { continue };
+            let attachment = session.attachment();
+            let attached = attachment.member == member.0 && attachment.boot == beat.boot;
+            if attached && session.generation() == *generation {
+                any = true;
+                self.extend_live(*id, now.after(u64::from(session.ttl_ms()) * NANOS_PER_MS));
+            }
+        }
+        any
+    }
+
+    /// The read round that began after this heartbeat came is confirmed at `index`.
+    pub(super) fn confirmed(&mut self, origin: Origin, beat: Heartbeat, index: Index) {
+        if self.active {
+            self.confirmed.push_back((index, origin, beat));
+        }
+    }
+
+    /// The next heartbeat whose read is applied.
+    pub(super) fn next_confirmed(&mut self, applied: Index) -> Option<(Origin, Heartbeat)> {
+        if self.confirmed.front()?.0 > applied {
+            return None;
+        }
+        self.confirmed.pop_front().map(|(_, origin, beat)| (origin, beat))
+    }
+
+    /// The sessions of a heartbeat that its acknowledgement extends, at this moment.
+    pub(super) fn renewable(
+        &self,
+        beat: &Heartbeat,
+        machine: &Machine,
+    ) -> Vec<(SessionId, Generation)> {
+        let lives = |(id, generation): &&(SessionId, Generation)| {
+            !self.ending.contains(id)
+                && machine.session(*id).is_some_and(|s| s.generation() == *generation)
+        };
+        beat.sessions.iter().filter(lives).copied().collect()
+    }
+
+    /// The sessions that are due, at most [`EXPIRE_MAX`]: the caller proposes their end now.
+    pub(super) fn due(&mut self, now: Time, machine: &Machine) -> Vec<(SessionId, Generation)> {
+        let mut due = Vec::new();
+        while let Some((time, id)) = self.order.first().copied() {
+            if time > now || due.len() == EXPIRE_MAX {
+                break;
+            }
+            self.end(id);
+            let session = machine.session(id).expect("a deadline is of a live session");
+            due.push((id, session.generation()));
+        }
+        due
+    }
+
+    /// The node did not append an expiry (it is handing over, or full): its sessions are due again.
+    pub(super) fn expiry_refused(&mut self, sessions: &[(SessionId, Generation)]) {
+        for (id, _) in sessions {
+            if self.ending.remove(id)
+                && let Some(time) = self.deadlines.get(id)
+            {
+                self.order.insert((*time, *id));
+            }
+        }
+    }
+
+    /// An entry was applied here. Gives the number of sessions that it expired.
+    pub(super) fn applied(&mut self, now: Time, answer: &Option<Outcome>, events: &[Event]) -> u64 {
+        if !self.active {
+            return 0;
+        }
+        match answer {
+            // An Open of a session whose end is in the log already does not call that end off.
+            Some(Outcome::Opened { session, ttl_ms, .. }) => {
+                self.extend_live(*session, now.after(u64::from(*ttl_ms) * NANOS_PER_MS));
+            }
+            // A move does: the proposed end names the older generation, and is void.
+            Some(Outcome::Resumed { session, ttl_ms, .. }) => {
+                self.ending.remove(session);
+                self.extend(*session, now.after(u64::from(*ttl_ms) * NANOS_PER_MS));
+            }
+            _ => {}
+        }
+        for event in events {
+            if let Event::Ended { session, .. } = event {
+                self.forget(*session);
+            }
+        }
+        if let Some(Outcome::Expired { ended }) = answer { u64::from(*ended) } else { 0 }
+    }
+
+    fn extend_live(&mut self, id: SessionId, to: Time) {
+        if !self.ending.contains(&id) {
+            self.extend(id, to);
+        }
+    }
+
+    /// Moves a deadline later; never earlier (coordination rules, section 4).
+    fn extend(&mut self, id: SessionId, to: Time) {
+        let known = self.deadlines.get(&id).copied();
+        let to = known.map_or(to, |known| known.max(to));
+        if let Some(known) = known {
+            self.order.remove(&(known, id));
+        }
+        self.deadlines.insert(id, to);
+        self.order.insert((to, id));
+    }
+
+    fn end(&mut self, id: SessionId) {
+        if let Some(time) = self.deadlines.get(&id) {
+            self.order.remove(&(*time, id));
+        }
+        self.ending.insert(id);
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        self.ending.remove(&id);
+        if let Some(time) = self.deadlines.remove(&id) {
+            self.order.remove(&(time, id));
+        }
+    }
+}

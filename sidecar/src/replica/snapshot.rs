@@ -1,0 +1,42 @@
+//! When a member takes a snapshot of its own state.
+
+use quorate_locks::Machine;
+use quorate_raft::{Node, Snapshot};
+
+/// A snapshot is due once the log since the last one is as large as this. The state is far smaller than its log, so
+/// the bound limits memory and recovery time, not disk space.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy {
+    /// Bytes of entries; 16 MiB.
+    pub(super) bytes: u64,
+    /// Entries; 100,000.
+    pub(super) entries: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy { bytes: 16 << 20, entries: 100_000 }
+    }
+}
+
+impl Policy {
+    /// A snapshot, if one is due and the last applied entry is durable here: one above it would survive a crash that
+    /// its log does not (consensus rules, section 1).
+    pub(super) fn due(&self, node: &Node, machine: &Machine) -> Option<Snapshot> {
+        let applied = node.applied();
+        let base = node.snapshot().map_or(0, |s| s.last.index.0);
+        if node.log_bytes() < self.bytes && applied.0.saturating_sub(base) < self.entries {
+            return None;
+        }
+        if applied > node.durable() || applied.0 <= base {
+            return None;
+        }
+        let last = node.entry(applied)?.id();
+        // A snapshot carries the configuration as of its index; a later one in the log is not that.
+        if node.configuration_index() > applied {
+            return None;
+        }
+        let configuration = node.configuration().clone();
+        Some(Snapshot { last, configuration, data: machine.encode().into() })
+    }
+}

@@ -1,0 +1,324 @@
+//! One member as a process: opens its directory, recovers, listens, serves, and ends in order.
+//!
+//! Everything that can be refused is refused before the first client is served: settings, directory, ports. The order
+//! of the end: clients hear Draining, Raft leadership moves on, peers hear goodbye, the log is closed.
+
+mod sinks;
+
+use crate::admin::Admin;
+use crate::agent::Timing;
+use crate::api::{Api, MESSAGE_BYTES_MAX, Node as NodeInfo};
+use crate::config::{Config, Level};
+use crate::driver::{Driver, Inbox, StatusView, Work, completion_sink, unfit};
+use crate::local_socket::{self, Connections, LocalListener};
+use crate::member::{Event, Member};
+use crate::metrics::Metrics;
+use crate::peer::{Boot, PeerOptions, Peers};
+use crate::replica::Replica;
+use crate::tls::{Report, Tls};
+use crate::wal::{DataDir, FsDisk, FsOptions, Recovered, Verdict, Wal};
+use crate::{clock, http, transport};
+use quorate_proto::admin::members_server::MembersServer;
+use quorate_proto::v1::elections_server::ElectionsServer;
+use quorate_proto::v1::locks_server::LocksServer;
+use quorate_proto::v1::sessions_server::SessionsServer;
+use quorate_proto::v1::status_server::StatusServer;
+use quorate_raft::Node;
+use sinks::{ClientSink, HealthView, Sink};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tonic::transport::Server;
+
+/// How long another process may take to leave the data directory.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// How long the Raft leader waits for a successor when it stops.
+const HANDOVER_MAX: Duration = Duration::from_millis(1_500);
+/// How often it looks.
+const HANDOVER_LOOK: Duration = Duration::from_millis(2);
+/// How long clients have to read that this sidecar is stopping.
+const FAREWELL: Duration = Duration::from_millis(100);
+/// How long peers have to read the goodbye, and the log to close.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// Streams of one client connection at once.
+const STREAMS_A_CONNECTION: u32 = 1_000;
+
+/// A sentence, and the exit code that goes with it (sysexits).
+#[derive(Debug)]
+pub struct Failed {
+    /// What was wrong, and what to do.
+    pub why: String,
+    /// 64 usage, 69 unavailable, 73 cannot create, 74 input or output.
+    pub code: u8,
+}
+
+fn failed(code: u8, why: impl std::fmt::Display) -> Failed {
+    Failed { why: why.to_string(), code }
+}
+
+/// The sockets of a member, bound.
+struct Listeners {
+    local: LocalListener,
+    api: Option<TcpListener>,
+    peer: TcpListener,
+    admin: TcpListener,
+    probe: TcpListener,
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failed> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| failed(69, format!("{flag} {address} cannot be used: {e}")))
+}
+
+impl Listeners {
+    /// Binds all of them. The caller holds the data directory, so that a socket at the path is stale.
+    async fn bind(config: &Config) -> Result<Listeners, Failed> {
+        let api = match config.api_listen {
+            Some(address) => Some(bind("--api-port", address).await?),
+            None => None,
+        };
+        Ok(Listeners {
+            local: local_socket::bind(&config.socket, config.socket_mode)
+                .map_err(|e| failed(73, e))?,
+            api,
+            peer: bind("--peer-listen", config.peer_listen).await?,
+            admin: bind("--admin-listen", config.admin_listen).await?,
+            probe: bind("--probe-listen", config.probe_listen).await?,
+        })
+    }
+}
+
+/// The parts of a member that has recovered.
+struct Parts {
+    config: Config,
+    inbox: Inbox,
+    metrics: Arc<Metrics>,
+    node: Arc<NodeInfo>,
+    peers: Peers,
+    tls: Option<Tls>,
+    driver: JoinHandle<()>,
+}
+
+fn random_seed() -> Result<u64, Failed> {
+    let mut seed = [0; 8];
+    rustix::rand::getrandom(&mut seed[..], rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| failed(71, format!("no random bytes: {e}")))?;
+    Ok(u64::from_le_bytes(seed))
+}
+
+fn log_line(config: &Config, level: Level, line: &str) {
+    if level <= config.log {
+        eprintln!("quorate-sidecar {}: {line}", config.name);
+    }
+}
+
+fn report(config: &Config) -> Report {
+    let config = config.clone();
+    Arc::new(move |line| log_line(&config, Level::Warn, &line))
+}
+
+fn load_tls(config: &Config) -> Result<Option<Tls>, Failed> {
+    let Some(files) = config.tls.clone() else { return Ok(None) };
+    Tls::load(files, &config.name, &config.cluster, report(config))
+        .map(Some)
+        .map_err(|e| failed(64, e))
+}
+
+fn start_peers(
+    config: &Config,
+    directory: &DataDir,
+    inbox: &Inbox,
+    (tls, metrics): (Option<Tls>, &Arc<Metrics>),
+) -> Peers {
+    let boot = |boot: &crate::wal::Boot| Boot { seq: boot.seq, bits: boot.bits };
+    let options = PeerOptions {
+        own: directory.member_id(),
+        name: config.name.clone(),
+        cluster: directory.cluster_id(),
+        boot: boot(&directory.boot()),
+        boots: directory.boots().iter().map(boot).collect(),
+        addresses: config.peers.clone(),
+        tls,
+        metrics: Arc::clone(metrics),
+    };
+    let sink = Arc::new(Sink::new(inbox.clone(), report(config)));
+    Peers::start(options, sink, tokio::runtime::Handle::current())
+}
+
+fn recovered_member(
+    config: &Config,
+    directory: &DataDir,
+    (wal, recovered): (Wal<FsDisk>, Recovered),
+) -> Result<Member<FsDisk>, Failed> {
+    let timeout = u64::try_from(config.election_timeout.as_nanos()).unwrap_or(u64::MAX);
+    let raft = quorate_raft::Config::new(directory.member_id(), random_seed()?)
+        .with_election_timeout(timeout);
+    let node = Node::new(raft, clock::now(), recovered.restored);
+    let replica = Replica::new(node, wal).map_err(|why| failed(74, why))?;
+    Ok(Member::new(replica, directory.boot().bits, Timing::new(timeout)))
+}
+
+/// Recovers, and starts the driver's thread. A damaged log starts one that only answers Status.
+fn start(config: Config, mut directory: DataDir) -> Result<Parts, Failed> {
+    let (inbox, metrics) = (Inbox::default(), Arc::new(Metrics::default()));
+    let options = FsOptions { flush_delay: config.flush_delay, ..FsOptions::default() };
+    let opened = directory.open_log(options, completion_sink(&inbox));
+    let (wal, recovered) = opened.map_err(|e| failed(74, e))?;
+    let tls = load_tls(&config)?;
+    let peers = start_peers(&config, &directory, &inbox, (tls.clone(), &metrics));
+    let builder = std::thread::Builder::new().name("driver".to_owned());
+    let (thread_inbox, mut damage) = (inbox.clone(), String::new());
+    let driver = match recovered.verdict.clone() {
+        Verdict::Unfit { reason } => {
+            log_line(
+                &config,
+                Level::Error,
+                &format!("the log is unfit, nothing is voted: {reason}"),
+            );
+            damage.clone_from(&reason);
+            let view = StatusView::unfit(&directory);
+            builder.spawn(move || {
+                // Held for as long as this runs: nobody else may open them.
+                let _held = (directory, wal);
+                unfit::run(&thread_inbox, &view, &reason);
+            })
+        }
+        verdict => {
+            log_line(&config, Level::Info, &format!("log recovered: {verdict:?}"));
+            let member = recovered_member(&config, &directory, (wal, recovered))?;
+            let parts = (peers.clone(), directory, Arc::clone(&metrics));
+            let (driver_peers, directory, metrics) = parts;
+            let driver = Driver::new(member, thread_inbox, driver_peers, directory, metrics);
+            builder.spawn(move || driver.run())
+        }
+    };
+    let driver = driver.map_err(|e| failed(71, format!("no thread for the driver: {e}")))?;
+    let node = Arc::new(NodeInfo { name: config.name.clone(), unfit: damage });
+    Ok(Parts { config, inbox, metrics, node, peers, tls, driver })
+}
+
+/// The services of the local API, with health and reflection.
+fn local_router(api: &Api) -> Result<tonic::transport::server::Router, Failed> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|e| failed(70, e))?;
+    let (_, health) = tonic_health::server::health_reporter();
+    macro_rules! limited {
+        ($service:ident) => {
+            $service::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+        };
+    }
+    Ok(Server::builder()
+        .max_concurrent_streams(STREAMS_A_CONNECTION)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .add_service(limited!(SessionsServer))
+        .add_service(limited!(LocksServer))
+        .add_service(limited!(ElectionsServer))
+        .add_service(limited!(StatusServer))
+        .add_service(health)
+        .add_service(reflection))
+}
+
+fn serve(
+    parts: &Parts,
+    listeners: Listeners,
+    clients: &Connections,
+) -> Result<JoinSet<()>, Failed> {
+    let mut tasks = JoinSet::new();
+    let api = Api::new(parts.inbox.clone(), Arc::clone(&parts.node));
+    let incoming = clients.unix(listeners.local);
+    let router = local_router(&api)?;
+    tasks.spawn(async move {
+        // Ends with its task; an error of one connection is that connection's.
+        let _ = router.serve_with_incoming(incoming).await;
+    });
+    if let Some(listener) = listeners.api {
+        let (incoming, router) = (clients.tcp(listener), local_router(&api)?);
+        tasks.spawn(async move {
+            let _ = router.serve_with_incoming(incoming).await; // As above.
+        });
+    }
+    let tls = parts.tls.clone();
+    let incoming = transport::incoming(listeners.peer, tls.clone(), report(&parts.config));
+    let peers = parts.peers.clone();
+    tasks.spawn(async move {
+        let _ = peers.serve(incoming).await; // As above.
+    });
+    let admin = Admin::new(parts.inbox.clone(), Arc::clone(&parts.node));
+    let names: Vec<String> = parts.config.peers.keys().cloned().collect();
+    let guard = sinks::admin_guard(tls.clone(), names);
+    let admin = MembersServer::with_interceptor(admin, guard);
+    let incoming = transport::incoming(listeners.admin, tls, report(&parts.config));
+    tasks.spawn(async move {
+        let server = Server::builder().add_service(admin);
+        let _ = server.serve_with_incoming(incoming).await; // As above.
+    });
+    let health = HealthView::new(parts.inbox.clone(), parts.peers.clone(), &parts.metrics);
+    let metrics = Arc::clone(&parts.metrics);
+    tasks.spawn(async move {
+        let _ = http::serve(listeners.probe, metrics, health).await; // As above.
+    });
+    Ok(tasks)
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn asked_to_end() -> io::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ends in order; at most some three seconds.
+async fn end(parts: Parts, mut tasks: JoinSet<()>, clients: &Connections) {
+    // Whoever leaves from here on does so because we say so.
+    clients.draining();
+    parts.inbox.client(Event::Drain);
+    let until = Instant::now() + HANDOVER_MAX;
+    while let Some(view) = parts.inbox.status().await {
+        if view.leader != Some(view.member) || Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep(HANDOVER_LOOK).await;
+    }
+    tokio::time::sleep(FAREWELL).await;
+    parts.peers.goodbye();
+    parts.peers.closed(CLOSE_MAX).await;
+    parts.inbox.push(Work::Stop);
+    let driver = tokio::task::spawn_blocking(move || parts.driver.join());
+    // Late is late: what was acknowledged is on the disk already.
+    let _ = timeout(CLOSE_MAX, driver).await;
+    tasks.abort_all();
+}
+
+/// Runs a member until it is asked to end.
+///
+/// # Errors
+/// What kept it from starting.
+pub async fn run(config: Config) -> Result<(), Failed> {
+    let path = config.data_dir.clone();
+    let directory = tokio::task::spawn_blocking(move || DataDir::open(&path, LOCK_WAIT));
+    let directory = directory.await.map_err(|e| failed(70, e))?.map_err(|e| failed(73, e))?;
+    let listeners = Listeners::bind(&config).await?;
+    let parts = start(config, directory)?;
+    let clients = Connections::new(Arc::new(ClientSink::new(parts.inbox.clone())));
+    let tasks = serve(&parts, listeners, &clients)?;
+    let config = parts.config.clone();
+    log_line(&config, Level::Info, &format!("listening on {}", config.socket.display()));
+    let ended = asked_to_end().await;
+    ended.map_err(|e| failed(71, e))?;
+    log_line(&config, Level::Info, "asked to end");
+    end(parts, tasks, &clients).await;
+    Ok(())
+}
