@@ -1,0 +1,204 @@
+//! A prober: acquires and releases a name of its own without pause, and records when that worked.
+
+use super::client::{Attached, Caller, Failed};
+use super::history::{Fact, History};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// After a refused connection.
+const RECONNECT: Duration = Duration::from_millis(2);
+/// Sessions of probers outlive every fault of the demo.
+const TTL_MS: u64 = 30_000;
+
+/// When a prober's operations succeeded: boottime in ns, rising.
+#[derive(Clone, Debug, Default)]
+pub struct Gaps {
+    successes: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Gaps {
+    fn add(&self, at: u64) {
+        self.successes.lock().unwrap_or_else(PoisonError::into_inner).push(at);
+    }
+
+    /// The longest time without a success between two moments, in ns; open at its end if nothing came since.
+    #[must_use]
+    pub fn longest(&self, from: u64, to: u64) -> u64 {
+        let successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = successes.partition_point(|at| *at < from);
+        let mut last = if start > 0 { successes[start - 1] } else { from };
+        let mut longest = 0;
+        for at in successes[start..].iter().copied().take_while(|at| *at <= to) {
+            longest = longest.max(at - last);
+            last = at;
+        }
+        longest.max(to.saturating_sub(last))
+    }
+
+    /// Whether something succeeded after this moment.
+    #[must_use]
+    pub fn succeeded_after(&self, moment: u64) -> bool {
+        let successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
+        successes.last().is_some_and(|at| *at > moment)
+    }
+
+    /// Operations that succeeded.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.successes.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Prober {
+    endpoint: PathBuf,
+    name: String,
+    gaps: Gaps,
+    history: History,
+    /// Promises seen broken.
+    broken: Vec<String>,
+}
+
+impl Prober {
+    /// A prober at a sidecar's socket, on a name that is its own.
+    #[must_use]
+    pub fn new(endpoint: PathBuf, name: String) -> (Prober, Gaps) {
+        let gaps = Gaps::default();
+        let (history, broken) = Default::default();
+        (Prober { endpoint, name, gaps: gaps.clone(), history, broken }, gaps)
+    }
+
+    /// Runs until told to stop; gives what it knows, and the promises that it saw broken.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> (History, Vec<String>) {
+        let work = self.work();
+        tokio::select! {
+            () = work => {}
+            // An error means that nobody can say stop any more.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        (self.history, self.broken)
+    }
+
+    async fn work(&mut self) {
+        loop {
+            let mut key = [0; 16];
+            let filled =
+                rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty());
+            if filled != Ok(16) {
+                return self.broken.push("no random bytes for a key".to_owned());
+            }
+            self.life(key.to_vec()).await;
+        }
+    }
+
+    /// One session, through as many connections as it takes.
+    async fn life(&mut self, key: Vec<u8>) {
+        let mut caller = loop {
+            match Caller::connect(self.endpoint.clone(), key.clone()).await {
+                Ok(caller) => break caller,
+                Err(_) => tokio::time::sleep(RECONNECT).await,
+            }
+        };
+        let mut generation = 0;
+        let mut held: Option<u64> = None;
+        loop {
+            let attached = if generation == 0 {
+                caller.open(TTL_MS, &self.name).await
+            } else {
+                caller.resume(generation).await
+            };
+            match attached {
+                Ok(attached) => {
+                    generation = attached.generation;
+                    if self.probe(&mut caller, attached, &mut held).await.is_err() {
+                        return;
+                    }
+                }
+                Err(Failed { generation: Some(present), .. }) if generation > 0 => {
+                    generation = present;
+                }
+                Err(failed) if !failed.reason.is_empty() && !failed.unknown => {
+                    if let Some(token) = held {
+                        self.broken.push(format!(
+                            "{}: token {token} was granted, and its session is gone: {}",
+                            self.name, failed.message
+                        ));
+                    }
+                    return;
+                }
+                Err(_) => {}
+            }
+            while caller.reconnect().await.is_err() {
+                tokio::time::sleep(RECONNECT).await;
+            }
+        }
+    }
+
+    /// Acquires and releases until the connection fails (Ok) or the session is no good any more (Err).
+    async fn probe(
+        &mut self,
+        caller: &mut Caller,
+        attached: Attached,
+        held: &mut Option<u64>,
+    ) -> Result<(), ()> {
+        let Attached { events: _keep, .. } = attached;
+        loop {
+            let token = match held.take() {
+                Some(token) => token,
+                None => {
+                    let request = caller.request();
+                    match caller.acquire(&self.name, request, 5_000).await {
+                        Ok(Some(token)) => {
+                            self.done(Fact::Granted { name: self.name.clone(), token });
+                            token
+                        }
+                        Ok(None) => continue,
+                        Err(failed) => return self.failed(&failed),
+                    }
+                }
+            };
+            let request = caller.request();
+            match caller.release(&self.name, token, request).await {
+                Ok(()) => self.done(Fact::Released { name: self.name.clone(), token }),
+                Err(failed) if failed.reason == "NOT_HOLDER" || failed.reason == "STALE_TOKEN" => {
+                    // Unless an earlier copy of this release was done, its answer lost: the last fact tells.
+                    let unknown = Fact::ReleaseUnknown { name: self.name.clone(), token };
+                    if !self.history.ends_with(&unknown) {
+                        self.broken.push(format!(
+                            "{}: token {token} was granted, and is not held: {}",
+                            self.name, failed.message
+                        ));
+                    }
+                }
+                Err(failed) => {
+                    *held = Some(token);
+                    let name = self.name.clone();
+                    self.history.add(Fact::ReleaseUnknown { name, token });
+                    return self.failed(&failed);
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, fact: Fact) {
+        self.gaps.add(boottime_ns());
+        self.history.add(fact);
+    }
+
+    fn failed(&self, failed: &Failed) -> Result<(), ()> {
+        let over = matches!(
+            failed.reason.as_str(),
+            "SESSION_EXPIRED" | "SESSION_UNKNOWN" | "SESSION_CLOSED" | "ALREADY_HELD"
+        );
+        if over { Err(()) } else { Ok(()) }
+    }
+}
+
+/// CLOCK_BOOTTIME in ns.
+#[must_use]
+pub fn boottime_ns() -> u64 {
+    quorate_sidecar::clock::now().0
+}

@@ -1,0 +1,522 @@
+//! The simulated world: members, network, disks, clients and faults, in one queue of events ordered by time.
+//!
+//! One seed decides everything. Nothing here reads a clock, and nothing has an order that memory addresses decide.
+
+use crate::simulator::checker::{Broken, Checker};
+use crate::simulator::client::{Client, Deed};
+use crate::simulator::faults::{self, Fault};
+use crate::simulator::network::Network;
+use crate::simulator::node::SimNode;
+use crate::simulator::random::Random;
+use crate::simulator::trace::Trace;
+use quorate_locks::{Command, NameKind};
+use quorate_raft::{Configuration, MemberId};
+use quorate_sidecar::agent::CallId;
+use quorate_sidecar::driver::Item;
+use quorate_sidecar::frame::PeerMessage;
+use quorate_sidecar::member::{Action, Event};
+use quorate_sidecar::replica::Event as ReplicaEvent;
+use quorate_sidecar::wal::SimDisk;
+use std::collections::BTreeMap;
+
+/// One second of simulated time.
+pub const SECOND: u64 = 1_000_000_000;
+const MICRO: u64 = 1_000;
+const MILLI: u64 = 1_000_000;
+/// Members of the group.
+pub const MEMBERS: usize = 3;
+/// Clients; a third at each member.
+pub const CLIENTS: usize = 9;
+/// How long after the heal everybody must have been granted a name of his own.
+const PROGRESS_NS: u64 = 5 * SECOND;
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Happening {
+    /// A member takes what waits in its inbox.
+    Run(usize),
+    /// A member's timer, if it is still that one.
+    Alarm(usize, u64),
+    /// A member's disk may have finished something.
+    Disk(usize),
+    /// A message arrives, sent by that boot of its sender.
+    Message { from: usize, boot: u64, to: usize, message: PeerMessage },
+    /// A member hears that a peer's connection ended.
+    Lost { at: usize, peer: usize },
+    /// Something of a client's reaches its sidecar, if that is still the same boot.
+    FromClient { node: usize, boot: u64, event: Box<Event> },
+    /// An item of a call reaches its client.
+    ToClient { call: CallId, item: Box<Item>, last: bool },
+    /// A client wakes up.
+    Wake(usize),
+    /// A client's connection breaks.
+    Break(usize),
+    /// The next fault.
+    Fault,
+    /// A stopped member starts again.
+    Start(usize),
+    /// A disk works normally again.
+    DiskHeals(usize),
+    /// Everything works from here on.
+    Heal,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Simulated ns.
+    pub nanos: u64,
+    /// Operations that clients saw acknowledged.
+    pub acknowledged: u64,
+    /// Changes of Raft leader.
+    pub leader_changes: u64,
+    /// Snapshots installed from a leader.
+    pub installs: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Checks by kind.
+    pub checks: BTreeMap<&'static str, u64>,
+    /// The trace's hash.
+    pub trace: u64,
+    /// Things that happened.
+    pub events: u64,
+    /// The promise that was broken.
+    pub broken: Option<Broken>,
+}
+
+/// See the module.
+pub struct World {
+    pub(super) now: u64,
+    seq: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    pub(super) nodes: Vec<SimNode>,
+    pub(super) network: Network,
+    pub(super) clients: Vec<Client>,
+    pub(super) random: Random,
+    pub(super) trace: Trace,
+    /// The newest boot that each member has heard of each other.
+    heard: BTreeMap<(usize, usize), u64>,
+    connections: u64,
+    /// When each client wakes up next; it says anew then.
+    wakes: Vec<u64>,
+    checker: Checker,
+    acknowledged: u64,
+    installs: u64,
+    pub(super) faults: BTreeMap<&'static str, u64>,
+    healed: bool,
+    probed: Vec<bool>,
+    broken: Option<Broken>,
+}
+
+impl World {
+    /// A blank group that has just been switched on.
+    #[must_use]
+    pub fn new(seed: u64, print: bool) -> World {
+        let mut random = Random::new(seed);
+        let nodes = (0..MEMBERS)
+            .map(|i| {
+                let id = MemberId(u128::try_from(i).expect("small") + 1);
+                SimNode::new(id, SimDisk::new(random.bits()), &mut random)
+            })
+            .collect();
+        let names = vec![
+            ("alpha".to_owned(), NameKind::Lock),
+            ("beta".to_owned(), NameKind::Lock),
+            ("chair".to_owned(), NameKind::Election),
+        ];
+        let clients = (0..CLIENTS)
+            .map(|i| Client::new(i, i % MEMBERS, names.clone(), random.split()))
+            .collect();
+        World {
+            now: 0,
+            seq: 0,
+            queue: BTreeMap::new(),
+            nodes,
+            network: Network::new(random.split()),
+            clients,
+            trace: Trace::new(print),
+            random,
+            heard: BTreeMap::new(),
+            connections: 0,
+            wakes: vec![u64::MAX; CLIENTS],
+            checker: Checker::default(),
+            acknowledged: 0,
+            installs: 0,
+            faults: BTreeMap::new(),
+            healed: false,
+            probed: vec![false; CLIENTS],
+            broken: None,
+        }
+    }
+
+    /// Runs for `seconds`: faults all the time, then a healthy end in which the group must make progress.
+    pub fn run(mut self, seconds: u64) -> Report {
+        assert!(seconds > 20, "there must be time to heal");
+        self.begin();
+        let end = seconds * SECOND;
+        self.at(end - 12 * SECOND, Happening::Heal);
+        while self.broken.is_none() {
+            let Some(((time, _), happening)) = self.queue.pop_first() else { break };
+            if time > end {
+                break;
+            }
+            self.now = time;
+            if let Err(broken) = self.happen(happening) {
+                self.broken = Some(broken);
+            }
+        }
+        self.report(end)
+    }
+
+    fn report(self, end: u64) -> Report {
+        let leader_changes = self.checker.leader_changes;
+        let mut faults = self.faults;
+        for (kind, count) in [
+            ("message lost", self.network.lost),
+            ("message copied", self.network.copied),
+            ("message cut", self.network.cut),
+        ] {
+            *faults.entry(kind).or_default() += count;
+        }
+        Report {
+            nanos: end.min(self.now.max(1)),
+            acknowledged: self.acknowledged,
+            leader_changes,
+            installs: self.installs,
+            faults,
+            checks: self.checker.checks,
+            trace: self.trace.hash(),
+            events: self.trace.lines(),
+            broken: self.broken,
+        }
+    }
+
+    fn begin(&mut self) {
+        for i in 0..MEMBERS {
+            if let Err(broken) = self.nodes[i].start(0) {
+                self.broken = Some(broken);
+                return;
+            }
+            self.arm(i);
+        }
+        let voters = self.nodes.iter().map(|n| (n.id, format!("member-{}", n.id)));
+        let configuration = Configuration::of_voters(voters);
+        let start = Command::Start { epoch: 7, last_n: 0 };
+        self.deliver(0, Event::Replica(ReplicaEvent::Bootstrap(configuration, start)));
+        for i in 0..CLIENTS {
+            let pause = self.random.between(1, 200) * MILLI;
+            self.wake_after(i, pause);
+        }
+        let first = self.random.between(2, 4) * SECOND;
+        self.after(first, Happening::Fault);
+    }
+
+    fn at(&mut self, time: u64, happening: Happening) {
+        self.seq += 1;
+        self.queue.insert((time.max(self.now), self.seq), happening);
+    }
+
+    fn after(&mut self, nanos: u64, happening: Happening) {
+        self.at(self.now + nanos, happening);
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Broken> {
+        let now = self.now;
+        match happening {
+            Happening::Run(node) => self.run_node(node)?,
+            Happening::Alarm(node, alarm) => {
+                if self.nodes[node].alarm == alarm && self.nodes[node].member.is_some() {
+                    self.schedule(node);
+                }
+            }
+            Happening::Disk(node) => self.disk(node),
+            Happening::Message { from, boot, to, message } => {
+                self.arrive(from, boot, to, message);
+            }
+            Happening::Lost { at, peer } => {
+                self.trace.line(now, format_args!("{at} loses {peer}"));
+                let peer = self.nodes[peer].id;
+                self.deliver(at, Event::Replica(ReplicaEvent::PeerLost(peer)));
+            }
+            Happening::FromClient { node, boot, event } => {
+                if self.nodes[node].boot == boot {
+                    self.deliver(node, *event);
+                }
+            }
+            Happening::ToClient { call, item, last } => self.to_client(call, &item, last)?,
+            Happening::Wake(client) => self.wake(client)?,
+            Happening::Break(client) => {
+                let deeds = self.clients[client].disconnect(false);
+                self.carry_out(client, deeds)?;
+            }
+            Happening::Fault => self.fault(),
+            Happening::Start(node) => self.start(node)?,
+            Happening::DiskHeals(node) => {
+                if let Some(member) = &mut self.nodes[node].member {
+                    member.replica_mut().disk_mut().set_latency(faults::LATENCY_NS);
+                }
+            }
+            Happening::Heal => self.heal()?,
+        }
+        Ok(())
+    }
+
+    /// Puts an event into a member's inbox.
+    pub(super) fn deliver(&mut self, node: usize, event: Event) {
+        if self.nodes[node].member.is_none() {
+            return;
+        }
+        self.nodes[node].inbox.push(event);
+        self.schedule(node);
+    }
+
+    fn schedule(&mut self, node: usize) {
+        if std::mem::replace(&mut self.nodes[node].scheduled, true) {
+            return;
+        }
+        let busy = self.random.between(2, 40) * MICRO;
+        let at = self.nodes[node].paused_until.max(self.now) + busy;
+        self.at(at, Happening::Run(node));
+    }
+
+    /// One batch of a member, and everything that comes of it.
+    fn run_node(&mut self, node: usize) -> Result<(), Broken> {
+        let now = self.now;
+        let n = &mut self.nodes[node];
+        if n.paused_until > now {
+            let at = n.paused_until;
+            self.at(at, Happening::Run(node));
+            return Ok(());
+        }
+        n.scheduled = false;
+        let Some(member) = &mut n.member else { return Ok(()) };
+        let local = n.clock.local(now);
+        let installs = member.replica().counts().snapshots_installed;
+        let mut actions = Vec::new();
+        member.replica_mut().disk_mut().set_now(quorate_raft::Time(now));
+        for event in n.inbox.drain(..) {
+            self.trace.line(now, format_args!("{node} < {event:?}"));
+            member.handle(local, event, &mut actions);
+            // Here too: what is applied may be compacted by the end of the batch.
+            self.checker.member(member, &mut n.checked)?;
+        }
+        member.flush(local, &mut actions);
+        self.installs += member.replica().counts().snapshots_installed - installs;
+        let disk = member.replica_mut().disk_mut();
+        self.trace.line(now, format_args!("{node} disk {:016x}", disk.hash()));
+        self.checker.member(member, &mut n.checked)?;
+        self.arm(node);
+        self.arm_disk(node);
+        for action in actions {
+            self.act(node, action);
+        }
+        Ok(())
+    }
+
+    /// Sets the member's timer.
+    fn arm(&mut self, node: usize) {
+        let n = &mut self.nodes[node];
+        let Some(member) = &n.member else { return };
+        let deadline = member.deadline();
+        n.alarm += 1;
+        let alarm = n.alarm;
+        if deadline != quorate_raft::Time::NEVER {
+            let at = n.clock.real(deadline);
+            self.at(at, Happening::Alarm(node, alarm));
+        }
+    }
+
+    fn arm_disk(&mut self, node: usize) {
+        let Some(member) = &mut self.nodes[node].member else { return };
+        if let Some(at) = member.replica_mut().disk_mut().next_completion() {
+            self.at(at.0, Happening::Disk(node));
+        }
+    }
+
+    fn disk(&mut self, node: usize) {
+        let now = quorate_raft::Time(self.now);
+        let Some(member) = &mut self.nodes[node].member else { return };
+        if let Some(seq) = member.replica_mut().disk_mut().completed(now) {
+            self.deliver(node, Event::Replica(ReplicaEvent::Durable(seq)));
+        }
+    }
+
+    fn act(&mut self, node: usize, action: Action) {
+        self.trace.line(self.now, format_args!("{node} > {action:?}"));
+        match action {
+            Action::Send(to, message) => {
+                let Some(to) = self.nodes.iter().position(|n| n.id == to) else { return };
+                let boot = self.nodes[node].boot;
+                for delay in self.network.route(node, to).into_iter().flatten() {
+                    let message = message.clone();
+                    self.after(delay, Happening::Message { from: node, boot, to, message });
+                }
+            }
+            Action::Tell(call, told) => self.tell(call, Ok(told), false),
+            Action::Finish(call, Ok(Some(told))) => self.tell(call, Ok(told), true),
+            Action::Finish(call, Err(failure)) => self.tell(call, Err(failure), true),
+            Action::Finish(_, Ok(None))
+            | Action::Configuration(_)
+            | Action::Leader { .. }
+            | Action::Ignored(..) => {}
+        }
+    }
+
+    fn tell(&mut self, call: CallId, item: Item, last: bool) {
+        let delay = self.random.between(3, 30) * MICRO;
+        self.after(delay, Happening::ToClient { call, item: Box::new(item), last });
+    }
+
+    /// What the transport does: a boot older than the newest one heard of its sender is refused.
+    fn arrive(&mut self, from: usize, boot: u64, to: usize, message: PeerMessage) {
+        let heard = self.heard.entry((to, from)).or_default();
+        if boot < *heard {
+            *self.faults.entry("message of an older life").or_default() += 1;
+            return;
+        }
+        *heard = boot;
+        let id = self.nodes[from].id;
+        self.deliver(to, Event::Replica(ReplicaEvent::Peer(id, message)));
+    }
+
+    fn to_client(&mut self, call: CallId, item: &Item, last: bool) -> Result<(), Broken> {
+        let owner = Client::owner_of(call);
+        self.trace.line(self.now, format_args!("client {owner} < {call:?} {item:?}"));
+        let local = self.nodes[self.clients[owner].node].local(self.now);
+        let deeds = self.clients[owner].told(local, call, item, last);
+        self.carry_out(owner, deeds)
+    }
+
+    /// Wakes a client after so long, unless it wakes sooner.
+    fn wake_after(&mut self, client: usize, nanos: u64) {
+        let at = self.now + nanos;
+        if at < self.wakes[client] {
+            self.wakes[client] = at;
+            self.at(at, Happening::Wake(client));
+        }
+    }
+
+    fn wake(&mut self, client: usize) -> Result<(), Broken> {
+        if self.wakes[client] != self.now {
+            return Ok(());
+        }
+        self.wakes[client] = u64::MAX;
+        let node = &self.nodes[self.clients[client].node];
+        let (up, local) = (node.member.is_some(), node.local(self.now));
+        self.connections += 1;
+        let told = self.checker.told();
+        let deeds = self.clients[client].wake(local, up, self.connections, told);
+        self.carry_out(client, deeds)
+    }
+
+    pub(super) fn carry_out(&mut self, client: usize, deeds: Vec<Deed>) -> Result<(), Broken> {
+        for deed in deeds {
+            self.trace.line(self.now, format_args!("client {client} > {deed:?}"));
+            match deed {
+                Deed::Send(event) => {
+                    let node = self.clients[client].node;
+                    let boot = self.nodes[node].boot;
+                    let delay = self.random.between(3, 30) * MICRO;
+                    let event = Box::new(event);
+                    self.after(delay, Happening::FromClient { node, boot, event });
+                }
+                Deed::Granted(name, session, request, token, floor) => {
+                    self.checker.granted(client, &name, (session, request, token), floor)?;
+                }
+                Deed::GaveUp(name, token) => self.checker.gave_up(client, &name, token),
+                Deed::Released(token) => self.checker.released(client, token)?,
+                Deed::Acknowledged => self.acknowledged += 1,
+                Deed::Wake(nanos) => self.wake_after(client, nanos),
+                Deed::Broken(why) => return Err(format!("client {client}: {why}")),
+                Deed::Break => {
+                    let pause = self.random.between(0, 2_000) * MICRO;
+                    self.after(pause, Happening::Break(client));
+                }
+                Deed::Probed => self.probed[client] = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self) {
+        if self.healed {
+            return;
+        }
+        let next = self.random.between(300, 2_200) * MILLI;
+        self.after(next, Happening::Fault);
+        let fault = Fault::choose(&mut self.random);
+        self.trace.line(self.now, format_args!("fault {fault:?}"));
+        *self.faults.entry(fault.name()).or_default() += 1;
+        if let Err(broken) = self.inflict(fault) {
+            self.broken = Some(broken);
+        }
+    }
+
+    /// Stops a member at once.
+    pub(super) fn crash(&mut self, node: usize, power: bool) -> Result<(), Broken> {
+        if self.nodes[node].member.is_none() {
+            return Ok(());
+        }
+        self.nodes[node].crash(power);
+        for at in (0..MEMBERS).filter(|at| *at != node) {
+            if self.random.permille(800) {
+                let delay = self.random.between(500, 3_000) * MICRO;
+                self.after(delay, Happening::Lost { at, peer: node });
+            }
+        }
+        for client in (0..CLIENTS).filter(|c| self.clients[*c].node == node).collect::<Vec<_>>() {
+            let deeds = self.clients[client].disconnect(true);
+            self.carry_out(client, deeds)?;
+        }
+        let down = self.random.between(20, 4_000) * MILLI;
+        self.after(down, Happening::Start(node));
+        Ok(())
+    }
+
+    fn start(&mut self, node: usize) -> Result<(), Broken> {
+        if self.nodes[node].member.is_some() {
+            return Ok(());
+        }
+        self.trace.line(self.now, format_args!("{node} starts"));
+        self.nodes[node].start(self.now)?;
+        self.arm(node);
+        Ok(())
+    }
+
+    pub(super) fn stall_disk(&mut self, node: usize, latency: u64, nanos: u64) {
+        if let Some(member) = &mut self.nodes[node].member {
+            member.replica_mut().disk_mut().set_latency(latency);
+            self.after(nanos, Happening::DiskHeals(node));
+        }
+    }
+
+    /// From here on everything works: and so must the group.
+    fn heal(&mut self) -> Result<(), Broken> {
+        if self.healed {
+            let late: Vec<usize> = (0..CLIENTS).filter(|c| !self.probed[*c]).collect();
+            if late.is_empty() {
+                return Ok(());
+            }
+            return Err(format!("clients {late:?} were granted nothing in 5 s after the heal"));
+        }
+        self.trace.line(self.now, format_args!("heal"));
+        self.healed = true;
+        self.network.heal();
+        for node in 0..MEMBERS {
+            self.nodes[node].paused_until = 0;
+            self.start(node)?;
+            if let Some(member) = &mut self.nodes[node].member {
+                member.replica_mut().disk_mut().set_latency(faults::LATENCY_NS);
+            }
+            self.nodes[node].scheduled = false;
+            self.schedule(node);
+        }
+        for client in 0..CLIENTS {
+            let local = self.nodes[self.clients[client].node].local(self.now);
+            let deeds = self.clients[client].probe(local);
+            self.carry_out(client, deeds)?;
+        }
+        self.after(PROGRESS_NS, Happening::Heal);
+        Ok(())
+    }
+}
