@@ -1,4 +1,5 @@
-//! What tries to break the product: the simulator, the checks on real processes, the recorded load, the demo.
+//! What tries to break the product: the simulator, the checks on real processes, the recorded load,
+//! the demo.
 
 pub mod cluster;
 pub mod load;

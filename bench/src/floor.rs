@@ -6,7 +6,7 @@ use quorate_proto::peer::peer_server::{Peer, PeerServer};
 use quorate_proto::peer::{Frame, Goodbye, frame};
 use quorate_tests::cluster::Scratch;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Instant;
 use tokio::net::{UnixListener, UnixStream};
@@ -65,8 +65,8 @@ impl Peer for Echo {
     }
 }
 
-fn serve(path: &PathBuf) -> Result<(), String> {
-    let path = path.clone();
+fn serve(path: &Path) -> Result<(), String> {
+    let path = path.to_owned();
     let (ready, listening) = std::sync::mpsc::channel();
     std::thread::spawn(move || -> Result<(), String> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -82,7 +82,8 @@ fn serve(path: &PathBuf) -> Result<(), String> {
     listening.recv().map_err(|e| e.to_string())
 }
 
-/// R: one small message there and back, on a stream over a Unix socket, server and client each on a thread.
+/// R: one small message there and back, on a stream over a Unix socket, server and client each on a
+/// thread.
 pub async fn round_trip(samples: usize) -> Result<u64, String> {
     let scratch = Scratch::new("echo")?;
     let path = scratch.path().join("echo.sock");

@@ -37,6 +37,7 @@ mod invariants;
 pub mod limits;
 mod machine;
 mod name;
+pub mod planted;
 mod requests;
 mod session;
 mod snapshot;

@@ -36,6 +36,15 @@ impl Machine {
         Machine::default()
     }
 
+    /// Applies a command that no entry carries: the planted bug of the sidecar, and nothing else.
+    #[cfg(feature = "planted")]
+    pub fn apply_unlogged(&mut self, command: &Command, events: &mut Vec<Event>) -> Outcome {
+        let last = self.last_index;
+        let outcome = self.apply(last + 1, command, events);
+        self.last_index = last;
+        outcome
+    }
+
     /// Applies the command at log index `index`. Total; knows no clock. What changed for
     /// listeners is appended to `events`, in order. A refused command changes nothing.
     ///

@@ -1,9 +1,11 @@
-//! The contracts as Rust types: messages, clients and servers, generated from `proto/proto/` and committed.
+//! The contracts as Rust types: messages, clients and servers, generated from `proto/proto/` and
+//! committed.
 //!
-//! `cargo xtask codegen` makes `src/generated` anew; `cargo xtask test` fails when it is stale. No `protoc` is needed.
+//! `cargo xtask codegen` makes `src/generated` anew; `cargo xtask test` fails when it is stale. No
+//! `protoc` is needed.
 //!
-//! Architecture invariant: nothing here but generated code and the descriptor set. Limits, defaults and conversions
-//! belong to those who use the types.
+//! Architecture invariant: nothing here but generated code and the descriptor set. Limits, defaults
+//! and conversions belong to those who use the types.
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 #[rustfmt::skip]

@@ -5,8 +5,9 @@
 //! own configuration: an unknown sender may be a voter that this member has not heard of yet.
 
 use crate::follower::Follower;
-use crate::message::{Body, Event, Message, Output};
+use crate::message::{Body, Envelope, Event, Message, Output};
 use crate::node::{COUNT_MAX, Node, Role, ignore};
+use crate::planted::{self, Bug};
 use crate::quorum::has_quorum;
 use crate::types::{IoSeq, LogId, MemberId, Term, Time};
 use std::collections::BTreeSet;
@@ -144,6 +145,10 @@ impl Node {
         let granted = heeded && term == self.term && free && last >= self.log.last();
         if granted {
             self.grant(from, out);
+        }
+        if planted::is(Bug::VoteBeforeDurable) {
+            let message = Message { term: self.term, body: Body::VoteReply { granted } };
+            return out.sends.push(Envelope { to: from, message, after: IoSeq(0) });
         }
         self.send(from, Body::VoteReply { granted }, IoSeq(0), out);
     }

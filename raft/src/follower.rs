@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::log::configuration_of;
 use crate::message::{Answer, Body, Output};
 use crate::node::{COUNT_MAX, Node, Role, ignore};
+use crate::planted::{self, Bug};
 use crate::snapshot::Incoming;
 use crate::types::{Entry, Index, IoSeq, Kind, LogId, MemberId, Round, Term, Time};
 
@@ -162,7 +163,8 @@ impl Node {
         };
         let (durable, after) = if let Some(first) = new.first() {
             self.replace_from(first.id().index, &new, out);
-            (end.index, self.writes.fence(end.index))
+            let fence = self.writes.fence(end.index);
+            (end.index, if planted::is(Bug::EntriesBeforeSync) { IoSeq(0) } else { fence })
         } else {
             // What is committed here equals the leader's log as well.
             (end.index.max(self.commit.index).min(self.log.durable()), IoSeq(0))

@@ -7,6 +7,7 @@
 use crate::log::entry_cost;
 use crate::message::{Answer, Body, Event, Outcome, Output, Why};
 use crate::node::{Node, Role, ignore};
+use crate::planted::{self, Bug};
 use crate::progress::{Progress, State};
 use crate::quorum::quorum_value;
 use crate::read::Reads;
@@ -245,7 +246,8 @@ impl Node {
         let matched = |id| if id == me { own } else { matched(id) };
         let Some(index) = quorum_value(self.log.configuration(), matched) else { return };
         let Some(id) = self.log.id_at(index) else { return };
-        if id.index > self.commit.index && id.term == self.term {
+        let own_term = id.term == self.term || planted::is(Bug::OldTermByCounting);
+        if id.index > self.commit.index && own_term {
             let mut index = self.commit.index;
             while index < id.index {
                 index = index.next();

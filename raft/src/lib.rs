@@ -63,6 +63,7 @@ mod leader;
 mod log;
 mod message;
 mod node;
+pub mod planted;
 mod progress;
 mod quorum;
 mod random;

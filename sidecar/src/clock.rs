@@ -1,4 +1,5 @@
-//! The one clock: CLOCK_BOOTTIME. Containers of a pod share it, and it counts while the machine sleeps.
+//! The one clock: CLOCK_BOOTTIME. Containers of a pod share it, and it counts while the machine
+//! sleeps.
 
 use quorate_raft::Time;
 use rustix::time::{ClockId, clock_gettime};

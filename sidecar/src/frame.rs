@@ -1,4 +1,5 @@
-//! What sidecars say to each other beside Raft's own messages. Pure: the wire form is `peer::convert`'s.
+//! What sidecars say to each other beside Raft's own messages. Pure: the wire form is
+//! `peer::convert`'s.
 
 use quorate_locks::{Generation, SessionId, Token};
 use quorate_raft::{Index, LogId, Message, Term, Why};
@@ -59,7 +60,8 @@ pub enum Reply {
     NotAppended(Why),
 }
 
-/// One sidecar's word that its sessions live. Not logged. Every transmission has a `seq` of its own, resends included.
+/// One sidecar's word that its sessions live. Not logged. Every transmission has a `seq` of its
+/// own, resends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// Rising per boot of the sender.

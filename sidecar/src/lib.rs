@@ -1,7 +1,8 @@
 //! The sidecar: one member of a Raft group that lives beside an application, and its local API.
 //!
-//! The way of a request, each hop once: `api` decodes and checks limits, `driver` batches, `member` runs the pure
-//! halves (`agent`, `replica`), `wal` syncs, `peer` carries; and back. See ARCHITECTURE.md.
+//! The way of a request, each hop once: `api` decodes and checks limits, `driver` batches, `member`
+//! runs the pure halves (`agent`, `replica`), `wal` syncs, `peer` carries; and back. See
+//! ARCHITECTURE.md.
 
 pub mod admin;
 pub mod agent;

@@ -7,7 +7,8 @@ use quorate_sidecar::{dev, run, wal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Leader election and locks with fencing tokens, from a Raft group that lives beside the applications.
+/// Leader election and locks with fencing tokens, from a Raft group that lives beside the
+/// applications.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {

@@ -1,7 +1,7 @@
 //! A member as one synchronous thing: its replica, its agent, and the way between them.
 //!
-//! What the driver's thread runs, and what the simulator runs. A forward to the leader stays inside when this member
-//! leads; all else leaves as an [`Action`].
+//! What the driver's thread runs, and what the simulator runs. A forward to the leader stays inside
+//! when this member leads; all else leaves as an [`Action`].
 
 use crate::agent::{
     self, Agent, CallId, ConnectionId, Effect as AgentEffect, Input, Request, Timing, Told,
@@ -102,7 +102,8 @@ impl<D: Disk> Member<D> {
         self.pump(now, actions);
     }
 
-    /// Ends a batch. Timers that are due fire here, after the inbox: what came before a deadline counts before it.
+    /// Ends a batch. Timers that are due fire here, after the inbox: what came before a deadline
+    /// counts before it.
     pub fn flush(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.agent.deadline() <= now {
             self.agent.handle(now, Input::Timer, self.replica.machine());

@@ -45,7 +45,7 @@ impl Process {
     pub async fn dead(&self) -> io::Result<()> {
         // The other constructors are unsafe, because the descriptor must stay what it is; this one
         // does, being owned.
-        #[allow(deprecated)]
+        #[allow(deprecated, reason = "its successor is unsafe")]
         let fd = AsyncFd::with_interest(Arc::clone(&self.fd), Interest::READABLE)?;
         loop {
             let mut ready = fd.readable().await?;

@@ -1,7 +1,7 @@
 //! Every refusal that a client can see: one table.
 //!
-//! A refusal is a gRPC status with a `google.rpc.ErrorInfo`; its `reason` is the name here, its message says which
-//! field, which value, which limit, and what to do.
+//! A refusal is a gRPC status with a `google.rpc.ErrorInfo`; its `reason` is the name here, its
+//! message says which field, which value, which limit, and what to do.
 
 use quorate_locks::{NameKind, Refusal, RequestId, limits};
 
@@ -45,7 +45,8 @@ pub enum Code {
 }
 
 reasons! {
-    /// No leader, or no majority, in time. What was asked is not done, or unknown: `outcome` in the metadata.
+    /// No leader, or no majority, in time. What was asked is not done, or unknown: `outcome` in the
+    /// metadata.
     NoQuorum = "NO_QUORUM", Unavailable;
     /// The session's TTL passed without a renewal.
     SessionExpired = "SESSION_EXPIRED", FailedPrecondition;

@@ -1,4 +1,5 @@
-//! A holder whose sidecar is stopped: its whole process tree is gone before the deadline, whatever it does.
+//! A holder whose sidecar is stopped: its whole process tree is gone before the deadline, whatever
+//! it does.
 
 use quorate_tests::cluster::{Cluster, Process, Scratch, binary};
 use quorate_tests::load::boottime_ns;
@@ -46,7 +47,7 @@ fn tree(wrapper: &mut Child) -> Result<Vec<Process>, String> {
 
 /// One run: how long before the latest possible deadline the tree was gone.
 fn one(cluster: &Cluster, run: u64, ttl: Duration) -> Result<Duration, String> {
-    let stubborn = run % 2 == 0;
+    let stubborn = run.is_multiple_of(2);
     let at = usize::try_from(run).unwrap_or(0) % cluster.members.len();
     let member = &cluster.members[at];
     let mut wrapper = start(&member.endpoint, &format!("frozen-{run}"), ttl, stubborn)?;

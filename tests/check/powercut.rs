@@ -1,8 +1,8 @@
 //! A power cut under load: what was acknowledged before it is there after it.
 //!
-//! All members have their logs on one loop-mounted ext4 whose own commits come every 300 s, so that only what the
-//! product synced itself is in the image. Every thread of every member is stopped and seen stopped, the image is
-//! copied, the members are killed, and the copy takes the image's place.
+//! All members have their logs on one loop-mounted ext4 whose own commits come every 300 s, so that
+//! only what the product synced itself is in the image. Every thread of every member is stopped and
+//! seen stopped, the image is copied, the members are killed, and the copy takes the image's place.
 
 use super::restart::{endpoints, load, runtime, verify};
 use quorate_tests::cluster::{Cluster, Process, Scratch};

@@ -1,4 +1,5 @@
-//! The application of the demo: while it leads, it appends `token boottime_ns` to its file every 5 ms.
+//! The application of the demo: while it leads, it appends `token boottime_ns` to its file every 5
+//! ms.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

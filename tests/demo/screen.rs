@@ -84,7 +84,7 @@ impl Screen {
     }
 
     /// The promises.
-    pub fn verdict(&self, verdict: &Verdict, table: &Table) {
+    pub fn verdict(&self, verdict: &Verdict, bars: &[String]) {
         let kept = |text: String| print(&format!("{} {text}", self.paint("32", "kept  ")));
         let broken = |text: &str| print(&format!("{} {text}", self.paint("1;31", "BROKEN")));
         if verdict.broken.is_empty() {
@@ -104,8 +104,8 @@ impl Screen {
         for line in &verdict.broken {
             broken(line);
         }
-        for line in table.broken_bars() {
-            broken(&line);
+        for line in bars {
+            print(&format!("{} {line}", self.paint("33", "SLOW  ")));
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Verdict {
 }
 
 type Probed = Vec<(History, Vec<String>)>;
+/// How to stop the probers, and what they then say.
+type Probers = (watch::Sender<bool>, JoinHandle<Probed>);
 
 /// See the module.
 pub struct Stage<'a> {
@@ -45,7 +47,7 @@ pub struct Stage<'a> {
     wrappers: Vec<Child>,
     records: Records,
     gaps: Vec<Gaps>,
-    probers: Option<(watch::Sender<bool>, JoinHandle<Probed>)>,
+    probers: Option<Probers>,
     runtime: tokio::runtime::Runtime,
     verdict: Verdict,
     scratch: Scratch,
@@ -56,9 +58,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     builder.enable_all().build().map_err(|e| e.to_string())
 }
 
-fn start_probers(
-    cluster: &Cluster,
-) -> Result<(Vec<Gaps>, (watch::Sender<bool>, JoinHandle<Probed>)), String> {
+fn start_probers(cluster: &Cluster) -> Result<(Vec<Gaps>, Probers), String> {
     let (stop, stopped) = watch::channel(false);
     let (mut gaps, mut probers) = (Vec::new(), Vec::new());
     for member in &cluster.members {
@@ -280,7 +280,8 @@ impl<'a> Stage<'a> {
         Ok(Outcome { measured: vec![(Measure::GroupGap, gap)], broken: Vec::new() })
     }
 
-    /// After its sidecar came back the same application leads, under the same token, as the same process.
+    /// After its sidecar came back the same application leads, under the same token, as the same
+    /// process.
     fn same_leader(&mut self, before: Line) -> Result<(), String> {
         let now = self.steady()?;
         if (now.token, now.pid) == (before.token, before.pid) {

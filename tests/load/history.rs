@@ -54,12 +54,6 @@ impl History {
         self.facts.extend(other.facts);
     }
 
-    /// Whether this was the last thing that happened.
-    #[must_use]
-    pub fn ends_with(&self, fact: &Fact) -> bool {
-        self.facts.last() == Some(fact)
-    }
-
     /// Acknowledged grants and releases.
     #[must_use]
     pub fn acknowledged(&self) -> usize {
@@ -106,7 +100,8 @@ impl History {
         names
     }
 
-    /// Asks the group about every name: an acknowledged grant is held under its token, an acknowledged release is not.
+    /// Asks the group about every name: an acknowledged grant is held under its token, an
+    /// acknowledged release is not.
     ///
     /// # Errors
     /// A sentence about what is lost, or why it could not be asked.

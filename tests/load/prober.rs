@@ -23,7 +23,8 @@ impl Gaps {
         self.successes.lock().unwrap_or_else(PoisonError::into_inner).push(at);
     }
 
-    /// The longest time without a success between two moments, in ns; open at its end if nothing came since.
+    /// The longest time without a success between two moments, in ns; open at its end if nothing
+    /// came since.
     #[must_use]
     pub fn longest(&self, from: u64, to: u64) -> u64 {
         let successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,6 +50,13 @@ impl Gaps {
     pub fn count(&self) -> usize {
         self.successes.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
+}
+
+/// What a prober does next, under which request id.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Claim(u64),
+    Release { token: u64, request: u64 },
 }
 
 /// See the module.
@@ -103,7 +111,7 @@ impl Prober {
             }
         };
         let mut generation = 0;
-        let mut held: Option<u64> = None;
+        let mut step = Step::Claim(caller.request());
         loop {
             let attached = if generation == 0 {
                 caller.open(TTL_MS, &self.name).await
@@ -113,7 +121,7 @@ impl Prober {
             match attached {
                 Ok(attached) => {
                     generation = attached.generation;
-                    if self.probe(&mut caller, attached, &mut held).await.is_err() {
+                    if self.probe(&mut caller, attached, &mut step).await.is_err() {
                         return;
                     }
                 }
@@ -121,13 +129,7 @@ impl Prober {
                     generation = present;
                 }
                 Err(failed) if !failed.reason.is_empty() && !failed.unknown => {
-                    if let Some(token) = held {
-                        self.broken.push(format!(
-                            "{}: token {token} was granted, and its session is gone: {}",
-                            self.name, failed.message
-                        ));
-                    }
-                    return;
+                    return self.session_lost(&step, &failed);
                 }
                 Err(_) => {}
             }
@@ -137,47 +139,52 @@ impl Prober {
         }
     }
 
-    /// Acquires and releases until the connection fails (Ok) or the session is no good any more (Err).
+    fn session_lost(&mut self, step: &Step, failed: &Failed) {
+        if let Step::Release { token, .. } = step {
+            self.broken.push(format!(
+                "{}: token {token} was granted, and its session is gone: {}",
+                self.name, failed.message
+            ));
+        }
+    }
+
+    /// Acquires and releases until the connection fails (Ok) or the session is no good any more
+    /// (Err). What is not answered is asked again under the same request id.
     async fn probe(
         &mut self,
         caller: &mut Caller,
         attached: Attached,
-        held: &mut Option<u64>,
+        step: &mut Step,
     ) -> Result<(), ()> {
         let Attached { events: _keep, .. } = attached;
+        let name = self.name.clone();
         loop {
-            let token = match held.take() {
-                Some(token) => token,
-                None => {
-                    let request = caller.request();
-                    match caller.acquire(&self.name, request, 5_000).await {
-                        Ok(Some(token)) => {
-                            self.done(Fact::Granted { name: self.name.clone(), token });
-                            token
+            match *step {
+                Step::Claim(request) => match caller.acquire(&name, request, 5_000).await {
+                    Ok(Some(token)) => {
+                        self.done(Fact::Granted { name: name.clone(), token });
+                        *step = Step::Release { token, request: caller.request() };
+                    }
+                    Ok(None) => *step = Step::Claim(caller.request()),
+                    // Withdrawn, or ended with an earlier connection: definitely not held under
+                    // this id.
+                    Err(failed) if matches!(failed.reason.as_str(), "NO_QUORUM" | "NOT_HOLDER") => {
+                        *step = Step::Claim(caller.request());
+                    }
+                    Err(failed) => return self.failed(&failed),
+                },
+                Step::Release { token, request } => {
+                    match caller.release(&name, token, request).await {
+                        Ok(()) => self.done(Fact::Released { name: name.clone(), token }),
+                        Err(failed) if failed.reason == "NOT_HOLDER" => {
+                            self.broken.push(format!(
+                                "{name}: token {token} was granted, and is not held: {}",
+                                failed.message
+                            ));
                         }
-                        Ok(None) => continue,
                         Err(failed) => return self.failed(&failed),
                     }
-                }
-            };
-            let request = caller.request();
-            match caller.release(&self.name, token, request).await {
-                Ok(()) => self.done(Fact::Released { name: self.name.clone(), token }),
-                Err(failed) if failed.reason == "NOT_HOLDER" || failed.reason == "STALE_TOKEN" => {
-                    // Unless an earlier copy of this release was done, its answer lost: the last fact tells.
-                    let unknown = Fact::ReleaseUnknown { name: self.name.clone(), token };
-                    if !self.history.ends_with(&unknown) {
-                        self.broken.push(format!(
-                            "{}: token {token} was granted, and is not held: {}",
-                            self.name, failed.message
-                        ));
-                    }
-                }
-                Err(failed) => {
-                    *held = Some(token);
-                    let name = self.name.clone();
-                    self.history.add(Fact::ReleaseUnknown { name, token });
-                    return self.failed(&failed);
+                    *step = Step::Claim(caller.request());
                 }
             }
         }
@@ -191,7 +198,7 @@ impl Prober {
     fn failed(&self, failed: &Failed) -> Result<(), ()> {
         let over = matches!(
             failed.reason.as_str(),
-            "SESSION_EXPIRED" | "SESSION_UNKNOWN" | "SESSION_CLOSED" | "ALREADY_HELD"
+            "SESSION_EXPIRED" | "SESSION_UNKNOWN" | "SESSION_CLOSED"
         );
         if over { Err(()) } else { Ok(()) }
     }

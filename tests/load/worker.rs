@@ -1,4 +1,5 @@
-//! A worker: claims names that nobody else claims, keeps some, gives back most, and records what was acknowledged.
+//! A worker: claims names that nobody else claims, keeps some, gives back most, and records what
+//! was acknowledged.
 
 use super::client::{Caller, Failed};
 use super::history::{Fact, History};
@@ -38,11 +39,12 @@ async fn claim(caller: &mut Caller, prefix: &str, history: &mut History) {
         let request = caller.request();
         let Ok(Some(token)) = caller.acquire(&name, request, 5_000).await else { return };
         history.add(Fact::Granted { name: name.clone(), token });
-        if number % KEEP_EVERY == 0 {
+        if number.is_multiple_of(KEEP_EVERY) {
             continue;
         }
         let request = caller.request();
-        // Until it is acknowledged it may or may not have been done, also when this is cut short here.
+        // Until it is acknowledged it may or may not have been done, also when this is cut short
+        // here.
         history.add(Fact::ReleaseUnknown { name: name.clone(), token });
         match caller.release(&name, token, request).await {
             Ok(()) => history.add(Fact::Released { name, token }),

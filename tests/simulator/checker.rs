@@ -71,8 +71,9 @@ impl Checker {
         Ok(())
     }
 
-    /// One leader a term, and each has all that was committed in earlier terms. (One that wins an old term late, of
-    /// votes long under way, lacks what later terms committed, and can commit nothing.)
+    /// One leader a term, and each has all that was committed in earlier terms. (One that wins an
+    /// old term late, of votes long under way, lacks what later terms committed, and can commit
+    /// nothing.)
     fn leader(&mut self, member: &Member<SimDisk>) -> Result<(), Broken> {
         let node = member.replica().node();
         let term = node.term().0;
@@ -146,7 +147,8 @@ impl Checker {
         Ok(())
     }
 
-    /// The member's whole state: as the model's if that is as far, and as everybody's at this index.
+    /// The member's whole state: as the model's if that is as far, and as everybody's at this
+    /// index.
     fn state(&mut self, member: &Member<SimDisk>, applied: u64) -> Result<(), Broken> {
         let (machine, id) = (member.replica().machine(), member.replica().node().id());
         let state = hash(&machine.encode());

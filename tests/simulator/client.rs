@@ -1,7 +1,9 @@
-//! A simulated application: opens a session, claims names, holds, releases, loses; obeys its deadline.
+//! A simulated application: opens a session, claims names, holds, releases, loses; obeys its
+//! deadline.
 //!
-//! It behaves as the client library does: the same request id after a broken connection, Resume with the last known
-//! generation, a new session when the old one is gone. What it believes to hold is what the checker compares.
+//! It behaves as the client library does: the same request id after a broken connection, Resume
+//! with the last known generation, a new session when the old one is gone. What it believes to hold
+//! is what the checker compares.
 
 use crate::simulator::random::Random;
 use quorate_client::deadline::{Act, Deadline};

@@ -50,9 +50,12 @@ pub enum Fault {
     Cancel,
     /// Leadership is handed over.
     Transfer,
+    /// A member crashes again and again, while the others hear nothing of each other: who leads
+    /// hangs on what it remembers.
+    CrashLoop,
 }
 
-const KINDS: [(Fault, &str, u64); 18] = [
+const KINDS: [(Fault, &str, u64); 19] = [
     (Fault::Crash, "member killed", 8),
     (Fault::CrashLeader, "leader killed", 12),
     (Fault::CrashAll, "all members killed", 3),
@@ -71,6 +74,7 @@ const KINDS: [(Fault, &str, u64); 18] = [
     (Fault::Disconnect, "client disconnected", 12),
     (Fault::Cancel, "client cancelled", 10),
     (Fault::Transfer, "leadership handed over", 6),
+    (Fault::CrashLoop, "crash loop of the swing voter", 8),
 ];
 
 impl Fault {
@@ -95,7 +99,8 @@ impl Fault {
 
     /// All names.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        KINDS.iter().map(|(_, name, _)| *name)
+        let young = ["new leader killed", "new leader cut off"];
+        KINDS.iter().map(|(_, name, _)| *name).chain(young)
     }
 }
 
@@ -145,15 +150,37 @@ impl World {
                 let leader = self.leader();
                 self.deliver(leader, Event::Replica(ReplicaEvent::Transfer));
             }
+            Fault::CrashLoop => {
+                let node = if self.random.permille(500) { self.leader() } else { node };
+                self.crash_loop(node);
+            }
             Fault::ClientDies | Fault::Disconnect | Fault::Cancel => self.bother(fault)?,
             _ => self.disturb(node, fault),
         }
         Ok(())
     }
 
+    fn crash_loop(&mut self, node: usize) {
+        let (one, other) = ((node + 1) % MEMBERS, (node + 2) % MEMBERS);
+        self.network.cut(one, other);
+        self.network.cut(other, one);
+        // A slow disk, often: then what it says and what it keeps lie far apart.
+        self.usual_latency[node] = *self.random.pick(&[LATENCY_NS, 20 * MILLI, 60 * MILLI]);
+        let mut at = 0;
+        for _ in 0..10 {
+            at += self.random.between(0, 90 * MILLI);
+            self.crash_after(node, at);
+            at += self.random.between(2 * MILLI, 15 * MILLI);
+            self.start_after(node, at);
+        }
+        at += self.random.between(0, 1_500 * MILLI);
+        self.uncut_after(one, at);
+    }
+
     fn disturb(&mut self, node: usize, fault: Fault) {
         match fault {
             Fault::Partition => {
+                let node = if self.random.permille(500) { self.leader() } else { node };
                 for other in (0..MEMBERS).filter(|other| *other != node) {
                     self.network.cut(node, other);
                     self.network.cut(other, node);
@@ -170,7 +197,7 @@ impl World {
             Fault::Loss => self.network.loss_permille = self.random.between(10, 300),
             Fault::Copies => self.network.copy_permille = self.random.between(10, 200),
             Fault::Disorder => self.network.jitter_ns = self.random.between(1, 80) * MILLI,
-            _ => self.network.heal(),
+            _ => self.network.heal(self.profile.copy_permille),
         }
     }
 

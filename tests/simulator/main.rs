@@ -1,7 +1,7 @@
 //! `quorate-simulate`: runs seeds, and says what they showed.
 
 use quorate_tests::simulator::faults::Fault;
-use quorate_tests::simulator::world::{Report, SECOND, World};
+use quorate_tests::simulator::world::{Report, SECOND, run_seed};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,8 +12,10 @@ use std::time::Instant;
 const USAGE: &str = "\
 Runs the product's own code on simulated clocks, disks and networks, and checks its promises.
 
-  quorate-simulate --seeds N [--from S] [--seconds T]   N seeds from S on (60 from 1), each T simulated seconds (125)
-  quorate-simulate --seed S [--seconds T] [--trace]     one seed; --trace prints everything that happens
+  quorate-simulate --seeds N [--from S] [--seconds T]
+      N seeds from S on (60 from 1), each of T simulated seconds (125)
+  quorate-simulate --seed S [--seconds T] [--trace]
+      one seed; --trace prints everything that happens
 
 Equal seeds give equal runs: a violation is replayed with the line that it prints.";
 
@@ -93,11 +95,11 @@ fn run_all(options: &Options) -> (Totals, f64) {
                     if seed >= end {
                         break;
                     }
-                    let report = World::new(seed, options.trace).run(options.seconds);
+                    let report = run_seed(seed, options.seconds, options.trace);
                     let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
                     totals.add(seed, report);
                     stop.store(totals.broken.len() >= 5, Ordering::Relaxed);
-                    if totals.seeds % 20 == 0 {
+                    if totals.seeds.is_multiple_of(20) {
                         let mut out = std::io::stderr();
                         // Progress is for people; nobody misses it.
                         let _ = writeln!(out, "  {} seeds", totals.seeds);

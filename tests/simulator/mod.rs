@@ -1,7 +1,9 @@
-//! The simulator: the product's own `Member`, agent and holder's deadline, on simulated clocks, disks and networks.
+//! The simulator: the product's own `Member`, agent and holder's deadline, on simulated clocks,
+//! disks and networks.
 //!
-//! One seed decides everything: `cargo xtask simulate --seed N` replays one run exactly. What must hold is in
-//! `checker.rs`, and shares no logic with what it checks; the lock service is replayed through `model.rs`.
+//! One seed decides everything: `cargo xtask simulate --seed N` replays one run exactly. What must
+//! hold is in `checker.rs`, and shares no logic with what it checks; the lock service is replayed
+//! through `model.rs`.
 
 pub mod checker;
 pub mod client;

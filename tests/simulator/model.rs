@@ -1,7 +1,7 @@
 //! The lock service as a sequential program, written from its description and not from its code.
 //!
-//! Plain vectors and loops: slow, and hard to get wrong. The checker replays the committed log through it and compares
-//! what clients were told, and what the members hold, with what it says.
+//! Plain vectors and loops: slow, and hard to get wrong. The checker replays the committed log
+//! through it and compares what clients were told, and what the members hold, with what it says.
 
 use quorate_locks::{Command, NameKind};
 

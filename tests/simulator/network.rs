@@ -29,12 +29,12 @@ pub struct Network {
 impl Network {
     /// A healthy network.
     #[must_use]
-    pub fn new(random: Random) -> Network {
+    pub fn new(random: Random, copy_permille: u64) -> Network {
         Network {
             random,
             cuts: BTreeSet::new(),
             loss_permille: 0,
-            copy_permille: 0,
+            copy_permille,
             jitter_ns: 100 * MICRO,
             lost: 0,
             copied: 0,
@@ -47,17 +47,22 @@ impl Network {
         self.cuts.insert((from, to));
     }
 
+    /// Connects a member again with everybody.
+    pub fn uncut(&mut self, node: usize) {
+        self.cuts.retain(|(from, to)| *from != node && *to != node);
+    }
+
     /// Whether a direction is cut.
     #[must_use]
     pub fn is_cut(&self, from: usize, to: usize) -> bool {
         self.cuts.contains(&(from, to))
     }
 
-    /// Everything works again.
-    pub fn heal(&mut self) {
+    /// Everything works again, but for so many copies.
+    pub fn heal(&mut self, copy_permille: u64) {
         self.cuts.clear();
         self.loss_permille = 0;
-        self.copy_permille = 0;
+        self.copy_permille = copy_permille;
         self.jitter_ns = 100 * MICRO;
     }
 

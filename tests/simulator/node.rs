@@ -109,6 +109,8 @@ impl SimNode {
         config.election_timeout_ns = ELECTION_TIMEOUT_NS;
         config.heartbeat_ns = ELECTION_TIMEOUT_NS / 5;
         config.tail_bytes = TAIL_BYTES;
+        // Small windows, often: then an old entry can be acknowledged without the newest.
+        config.window_entries = *self.random.pick(&[1, 2, 256, 256]);
         config.check = true;
         let node = Node::new(config, self.clock.local(now), recovered.restored);
         let mut replica = Replica::new(node, wal)?;

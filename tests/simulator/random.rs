@@ -34,8 +34,13 @@ impl Random {
     /// One of them.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         assert!(!of.is_empty());
-        let at = usize::try_from(self.bits() % 0xffff_ffff).unwrap_or(0) % of.len();
-        &of[at]
+        &of[self.index(of.len())]
+    }
+
+    /// From 0 to `below - 1`.
+    pub fn index(&mut self, below: usize) -> usize {
+        assert!(below > 0);
+        usize::try_from(self.bits() % 0xffff_ffff).unwrap_or(0) % below
     }
 
     /// An independent generator.

@@ -1,6 +1,8 @@
-//! The simulated world: members, network, disks, clients and faults, in one queue of events ordered by time.
+//! The simulated world: members, network, disks, clients and faults, in one queue of events ordered
+//! by time.
 //!
-//! One seed decides everything. Nothing here reads a clock, and nothing has an order that memory addresses decide.
+//! One seed decides everything. Nothing here reads a clock, and nothing has an order that memory
+//! addresses decide.
 
 use crate::simulator::checker::{Broken, Checker};
 use crate::simulator::client::{Client, Deed};
@@ -40,7 +42,7 @@ enum Happening {
     /// A member's disk may have finished something.
     Disk(usize),
     /// A message arrives, sent by that boot of its sender.
-    Message { from: usize, boot: u64, to: usize, message: PeerMessage },
+    Message { from: usize, boot: u64, sent: u64, to: usize, message: PeerMessage },
     /// A member hears that a peer's connection ended.
     Lost { at: usize, peer: usize },
     /// Something of a client's reaches its sidecar, if that is still the same boot.
@@ -51,6 +53,12 @@ enum Happening {
     Wake(usize),
     /// A client's connection breaks.
     Break(usize),
+    /// A leader that has just won, or one of its voters, dies or is cut off.
+    Young(usize),
+    /// A member that was cut off is connected again.
+    Uncut(usize),
+    /// A member is killed, and does not come back by itself.
+    Kill(usize),
     /// The next fault.
     Fault,
     /// A stopped member starts again.
@@ -59,6 +67,28 @@ enum Happening {
     DiskHeals(usize),
     /// Everything works from here on.
     Heal,
+}
+
+/// What is different from seed to seed, for the whole run: mixes of faults find what no one mix
+/// finds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Profile {
+    /// After so many of a thousand elections something happens at once.
+    young_permille: u64,
+    /// A sync of a disk that is not disturbed, in ns.
+    latency_ns: u64,
+    /// Of a thousand messages so many come twice, whatever else happens.
+    pub(super) copy_permille: u64,
+}
+
+impl Profile {
+    fn choose(random: &mut Random) -> Profile {
+        Profile {
+            young_permille: *random.pick(&[0, 200, 400]),
+            latency_ns: *random.pick(&[faults::LATENCY_NS, faults::LATENCY_NS, 4 * MILLI]),
+            copy_permille: *random.pick(&[0, 0, 150]),
+        }
+    }
 }
 
 /// What a run came to.
@@ -96,6 +126,10 @@ pub struct World {
     pub(super) trace: Trace,
     /// The newest boot that each member has heard of each other.
     heard: BTreeMap<(usize, usize), u64>,
+    /// A sync of each member's disk that is not disturbed, in ns.
+    pub(super) usual_latency: [u64; MEMBERS],
+    /// Messages that each member sent before this are lost.
+    lost_before: [u64; MEMBERS],
     connections: u64,
     /// When each client wakes up next; it says anew then.
     wakes: Vec<u64>,
@@ -103,6 +137,7 @@ pub struct World {
     acknowledged: u64,
     installs: u64,
     pub(super) faults: BTreeMap<&'static str, u64>,
+    pub(super) profile: Profile,
     healed: bool,
     probed: Vec<bool>,
     broken: Option<Broken>,
@@ -113,6 +148,7 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, print: bool) -> World {
         let mut random = Random::new(seed);
+        let profile = Profile::choose(&mut random);
         let nodes = (0..MEMBERS)
             .map(|i| {
                 let id = MemberId(u128::try_from(i).expect("small") + 1);
@@ -132,24 +168,28 @@ impl World {
             seq: 0,
             queue: BTreeMap::new(),
             nodes,
-            network: Network::new(random.split()),
+            network: Network::new(random.split(), profile.copy_permille),
             clients,
             trace: Trace::new(print),
             random,
             heard: BTreeMap::new(),
+            usual_latency: [profile.latency_ns; MEMBERS],
+            lost_before: [0; MEMBERS],
             connections: 0,
             wakes: vec![u64::MAX; CLIENTS],
             checker: Checker::default(),
             acknowledged: 0,
             installs: 0,
             faults: BTreeMap::new(),
+            profile,
             healed: false,
             probed: vec![false; CLIENTS],
             broken: None,
         }
     }
 
-    /// Runs for `seconds`: faults all the time, then a healthy end in which the group must make progress.
+    /// Runs for `seconds`: faults all the time, then a healthy end in which the group must make
+    /// progress.
     pub fn run(mut self, seconds: u64) -> Report {
         assert!(seconds > 20, "there must be time to heal");
         self.begin();
@@ -197,6 +237,7 @@ impl World {
                 self.broken = Some(broken);
                 return;
             }
+            self.usual_disk(i);
             self.arm(i);
         }
         let voters = self.nodes.iter().map(|n| (n.id, format!("member-{}", n.id)));
@@ -230,7 +271,11 @@ impl World {
                 }
             }
             Happening::Disk(node) => self.disk(node),
-            Happening::Message { from, boot, to, message } => {
+            // A connection that breaks takes what is under way with it.
+            Happening::Message { from, sent, .. } if sent < self.lost_before[from] => {
+                *self.faults.entry("message lost with its connection").or_default() += 1;
+            }
+            Happening::Message { from, boot, to, message, .. } => {
                 self.arrive(from, boot, to, message);
             }
             Happening::Lost { at, peer } => {
@@ -243,19 +288,25 @@ impl World {
                     self.deliver(node, *event);
                 }
             }
-            Happening::ToClient { call, item, last } => self.to_client(call, &item, last)?,
+            Happening::ToClient { call, item, last } => self.client_told(call, &item, last)?,
             Happening::Wake(client) => self.wake(client)?,
             Happening::Break(client) => {
                 let deeds = self.clients[client].disconnect(false);
                 self.carry_out(client, deeds)?;
             }
-            Happening::Fault => self.fault(),
-            Happening::Start(node) => self.start(node)?,
-            Happening::DiskHeals(node) => {
-                if let Some(member) = &mut self.nodes[node].member {
-                    member.replica_mut().disk_mut().set_latency(faults::LATENCY_NS);
+            Happening::Young(node) => self.young_leader(node)?,
+            Happening::Uncut(node) => {
+                self.network.uncut(node);
+                self.usual_latency = [self.profile.latency_ns; MEMBERS];
+            }
+            Happening::Kill(node) => {
+                if !self.healed {
+                    self.kill(node, false)?;
                 }
             }
+            Happening::Fault => self.fault(),
+            Happening::Start(node) => self.start(node)?,
+            Happening::DiskHeals(node) => self.usual_disk(node),
             Happening::Heal => self.heal()?,
         }
         Ok(())
@@ -292,6 +343,7 @@ impl World {
         let Some(member) = &mut n.member else { return Ok(()) };
         let local = n.clock.local(now);
         let installs = member.replica().counts().snapshots_installed;
+        let leaders = self.checker.leader_changes;
         let mut actions = Vec::new();
         member.replica_mut().disk_mut().set_now(quorate_raft::Time(now));
         for event in n.inbox.drain(..) {
@@ -305,11 +357,39 @@ impl World {
         let disk = member.replica_mut().disk_mut();
         self.trace.line(now, format_args!("{node} disk {:016x}", disk.hash()));
         self.checker.member(member, &mut n.checked)?;
+        let won = self.checker.leader_changes > leaders;
         self.arm(node);
         self.arm_disk(node);
         for action in actions {
             self.act(node, action);
         }
+        // The moments after an election are where protocols break: often something happens in them.
+        if won && !self.healed && self.random.permille(self.profile.young_permille) {
+            let pause = self.random.between(0, 5 * self.profile.latency_ns);
+            let pause = if self.random.permille(300) { 0 } else { pause };
+            let voter = (node + 1 + self.random.index(MEMBERS - 1)) % MEMBERS;
+            let whom = if self.random.permille(600) { node } else { voter };
+            self.after(pause, Happening::Young(whom));
+        }
+        Ok(())
+    }
+
+    fn young_leader(&mut self, node: usize) -> Result<(), Broken> {
+        if self.healed {
+            return Ok(());
+        }
+        if self.random.permille(500) {
+            *self.faults.entry("new leader killed").or_default() += 1;
+            return self.crash(node, false);
+        }
+        *self.faults.entry("new leader cut off").or_default() += 1;
+        self.break_connections(node);
+        for other in (0..MEMBERS).filter(|other| *other != node) {
+            self.network.cut(node, other);
+            self.network.cut(other, node);
+        }
+        let nanos = self.random.between(100, 2_500) * MILLI;
+        self.after(nanos, Happening::Uncut(node));
         Ok(())
     }
 
@@ -339,6 +419,8 @@ impl World {
         if let Some(seq) = member.replica_mut().disk_mut().completed(now) {
             self.deliver(node, Event::Replica(ReplicaEvent::Durable(seq)));
         }
+        // Not every such moment completes a write.
+        self.arm_disk(node);
     }
 
     fn act(&mut self, node: usize, action: Action) {
@@ -348,8 +430,9 @@ impl World {
                 let Some(to) = self.nodes.iter().position(|n| n.id == to) else { return };
                 let boot = self.nodes[node].boot;
                 for delay in self.network.route(node, to).into_iter().flatten() {
-                    let message = message.clone();
-                    self.after(delay, Happening::Message { from: node, boot, to, message });
+                    let (message, sent) = (message.clone(), self.now);
+                    let from = node;
+                    self.after(delay, Happening::Message { from, boot, sent, to, message });
                 }
             }
             Action::Tell(call, told) => self.tell(call, Ok(told), false),
@@ -379,7 +462,7 @@ impl World {
         self.deliver(to, Event::Replica(ReplicaEvent::Peer(id, message)));
     }
 
-    fn to_client(&mut self, call: CallId, item: &Item, last: bool) -> Result<(), Broken> {
+    fn client_told(&mut self, call: CallId, item: &Item, last: bool) -> Result<(), Broken> {
         let owner = Client::owner_of(call);
         self.trace.line(self.now, format_args!("client {owner} < {call:?} {item:?}"));
         let local = self.nodes[self.clients[owner].node].local(self.now);
@@ -452,12 +535,39 @@ impl World {
         }
     }
 
-    /// Stops a member at once.
+    /// Half of the time what a member sent, and nobody received yet, is lost.
+    fn break_connections(&mut self, node: usize) {
+        if self.random.permille(500) {
+            self.lost_before[node] = self.now + 1;
+        }
+    }
+
+    pub(super) fn crash_after(&mut self, node: usize, nanos: u64) {
+        self.after(nanos, Happening::Kill(node));
+    }
+
+    pub(super) fn start_after(&mut self, node: usize, nanos: u64) {
+        self.after(nanos, Happening::Start(node));
+    }
+
+    pub(super) fn uncut_after(&mut self, node: usize, nanos: u64) {
+        self.after(nanos, Happening::Uncut(node));
+    }
+
+    /// Stops a member at once; it starts again some time later.
     pub(super) fn crash(&mut self, node: usize, power: bool) -> Result<(), Broken> {
+        let longest = *self.random.pick(&[200, 4_000]);
+        let down = self.random.between(20, longest) * MILLI;
+        self.after(down, Happening::Start(node));
+        self.kill(node, power)
+    }
+
+    fn kill(&mut self, node: usize, power: bool) -> Result<(), Broken> {
         if self.nodes[node].member.is_none() {
             return Ok(());
         }
         self.nodes[node].crash(power);
+        self.break_connections(node);
         for at in (0..MEMBERS).filter(|at| *at != node) {
             if self.random.permille(800) {
                 let delay = self.random.between(500, 3_000) * MICRO;
@@ -468,8 +578,6 @@ impl World {
             let deeds = self.clients[client].disconnect(true);
             self.carry_out(client, deeds)?;
         }
-        let down = self.random.between(20, 4_000) * MILLI;
-        self.after(down, Happening::Start(node));
         Ok(())
     }
 
@@ -479,6 +587,7 @@ impl World {
         }
         self.trace.line(self.now, format_args!("{node} starts"));
         self.nodes[node].start(self.now)?;
+        self.usual_disk(node);
         self.arm(node);
         Ok(())
     }
@@ -487,6 +596,13 @@ impl World {
         if let Some(member) = &mut self.nodes[node].member {
             member.replica_mut().disk_mut().set_latency(latency);
             self.after(nanos, Happening::DiskHeals(node));
+        }
+    }
+
+    fn usual_disk(&mut self, node: usize) {
+        let usual = if self.healed { faults::LATENCY_NS } else { self.usual_latency[node] };
+        if let Some(member) = &mut self.nodes[node].member {
+            member.replica_mut().disk_mut().set_latency(usual);
         }
     }
 
@@ -501,13 +617,11 @@ impl World {
         }
         self.trace.line(self.now, format_args!("heal"));
         self.healed = true;
-        self.network.heal();
+        self.network.heal(0);
         for node in 0..MEMBERS {
             self.nodes[node].paused_until = 0;
             self.start(node)?;
-            if let Some(member) = &mut self.nodes[node].member {
-                member.replica_mut().disk_mut().set_latency(faults::LATENCY_NS);
-            }
+            self.usual_disk(node);
             self.nodes[node].scheduled = false;
             self.schedule(node);
         }
@@ -519,4 +633,18 @@ impl World {
         self.after(PROGRESS_NS, Happening::Heal);
         Ok(())
     }
+}
+
+/// One run. A panic of the product is a broken promise like any other.
+#[must_use]
+pub fn run_seed(seed: u64, seconds: u64, print: bool) -> Report {
+    let run = || World::new(seed, print).run(seconds);
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let words = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+        let broken = Some(format!("it panicked: {}", words.unwrap_or_default()));
+        Report { broken, ..Report::default() }
+    })
 }

@@ -1,4 +1,5 @@
-//! What clients may say wrong, and what they are told: field, value, limit. Nothing of it harms anybody else.
+//! What clients may say wrong, and what they are told: field, value, limit. Nothing of it harms
+//! anybody else.
 
 use quorate_proto::v1::locks_client::LocksClient;
 use quorate_proto::v1::sessions_client::SessionsClient;

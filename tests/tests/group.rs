@@ -1,4 +1,5 @@
-//! A real group of three sidecars: every test runs on processes, sockets and logs as users have them.
+//! A real group of three sidecars: every test runs on processes, sockets and logs as users have
+//! them.
 
 use quorate_tests::cluster::{Cluster, Process, Scratch};
 use quorate_tests::load::{Caller, boottime_ns};

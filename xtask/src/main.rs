@@ -1,18 +1,75 @@
-//! `cargo xtask VERB`: every task of the project, started from one place.
+//! `cargo xtask VERB`: every task of the project, started from one place, one verb a file.
+//!
+//! Invariant: nothing here knows how the product works; it builds, starts, counts and compares.
+//! It must not use more than `std` and the few crates of `xtask/Cargo.toml`, so that it is built
+//! in moments.
 
+mod arrows;
+mod attributes;
+mod cargo;
 mod codegen;
+mod install;
+mod levels;
+mod licences;
+mod outcome;
+mod program;
+mod scan;
+mod setup;
+mod show;
+mod style;
+mod test;
+mod tidy;
+mod unit;
 
-fn main() -> std::process::ExitCode {
-    let verb = std::env::args().nth(1).unwrap_or_default();
-    let result = match verb.as_str() {
-        "codegen" => codegen::run(),
-        other => Err(format!("unknown verb {other:?}; there is: codegen")),
-    };
-    match result {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("xtask: {why}");
-            std::process::ExitCode::FAILURE
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Every task of the project. Everything is built in release mode, the one profile there is.
+
+  cargo xtask test [--quick | --long] [--only LEVEL]
+                                 every test there is; --quick is for daily work,
+                                 --long runs the checks at their full counts
+  cargo xtask demo [--seconds N | --rounds N]
+                                 the main job, live: three sidecars, three applications,
+                                 and one fault after the other
+  cargo xtask check NAME [...]   one property on real processes: restart, powercut, idle,
+                                 frozen-sidecar; or planted: the simulator finds planted bugs
+  cargo xtask simulate [...]     seeded runs of the product's own code on simulated clocks,
+                                 disks and networks; --seed N replays one
+  cargo xtask bench [--quick]    what a lock costs, beside what this machine can do at best
+  cargo xtask install [--root D] puts quorate and quorate-sidecar into ~/.cargo/bin, or D/bin
+  cargo xtask codegen [--check]  makes proto/src/generated from proto/proto; --check compares
+  cargo xtask setup              installs the system's tools that the tests need, with apt-get
+                                 where this is root; says what is missing where it is not
+
+`cargo xtask VERB --help` says more. Levels, seeds, golden files: docs/testing.md.";
+
+fn run(verb: &str, args: &[&str]) -> Result<ExitCode, String> {
+    let done = |result: Result<(), String>| result.map(|()| ExitCode::SUCCESS);
+    match verb {
+        "test" => test::run(args),
+        "demo" => program::start(&program::DEMO, args),
+        "check" => program::start(program::checker(args), args),
+        "simulate" => program::start(&program::SIMULATE, args),
+        "bench" => program::start(&program::BENCH, args),
+        "install" => done(install::run(args)),
+        "codegen" => done(codegen::run(args)),
+        "setup" => done(setup::run(args)),
+        "" | "help" | "--help" | "-h" => {
+            show::say(USAGE);
+            Ok(ExitCode::SUCCESS)
         }
+        other => Err(format!("{other:?} is not a verb\n\n{USAGE}")),
     }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (verb, rest) = args.split_first().map_or(("", &[][..]), |(verb, rest)| (*verb, rest));
+    let result = cargo::enter_top().and_then(|()| run(verb, rest));
+    result.unwrap_or_else(|why| {
+        eprintln!("xtask: {why}");
+        ExitCode::FAILURE
+    })
 }

@@ -1,5 +1,5 @@
-//! The signals that the wrapper is sent. SIGTSTP and SIGTTOU do nothing: a stopped wrapper could not
-//! end its command.
+//! The signals that the wrapper is sent. SIGTSTP and SIGTTOU do nothing: a stopped wrapper could
+//! not end its command.
 
 use rustix::process::Signal;
 use std::io;

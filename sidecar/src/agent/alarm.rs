@@ -5,7 +5,8 @@ use quorate_locks::{Generation, Key};
 use quorate_raft::Time;
 use std::collections::BTreeSet;
 
-/// What a timer is for. Whoever is woken looks again at what is true by then: an alarm may be too early.
+/// What a timer is for. Whoever is woken looks again at what is true by then: an alarm may be too
+/// early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alarm {
     /// The next heartbeat.

@@ -1,7 +1,7 @@
 //! Claims: Hold, Participate, Acquire and Campaign, from the first word to the last.
 //!
-//! A token that was told counts as handed over: from then on the grant ends by the client's release or with the
-//! session. One that was never told is given back when its claimant is gone.
+//! A token that was told counts as handed over: from then on the grant ends by the client's release
+//! or with the session. One that was never told is given back when its claimant is gone.
 
 use super::alarm::Alarm;
 use super::operation::{Purpose, Wait};
@@ -147,8 +147,9 @@ impl Agent {
         }
     }
 
-    /// The claim's command was applied here. `copies`: it was sent more than once, so another copy of it may follow in
-    /// the log; a refusal is not remembered there, and the copy could still be granted: so the id is cancelled.
+    /// The claim's command was applied here. `copies`: it was sent more than once, so another copy
+    /// of it may follow in the log; a refusal is not remembered there, and the copy could still be
+    /// granted: so the id is cancelled.
     pub(super) fn claim_answered(
         &mut self,
         now: Time,
@@ -203,8 +204,9 @@ impl Agent {
         self.sessions.get(key)?.claims.get(&request).copied()
     }
 
-    /// Hands a grant to its claimant, unless the session's deadline has passed here: then it is dead already. Where a
-    /// cancel is under way, its answer decides: it alone knows whether the claimant was still there.
+    /// Hands a grant to its claimant, unless the session's deadline has passed here: then it is
+    /// dead already. Where a cancel is under way, its answer decides: it alone knows whether the
+    /// claimant was still there.
     fn hand(&mut self, now: Time, call: CallId, token: Token) {
         let Some(Call::Claim(claim)) = self.calls.get_mut(&call) else { return };
         let waits = matches!(claim.state, ClaimState::Asked | ClaimState::Queued);
@@ -311,7 +313,8 @@ impl Agent {
         }
     }
 
-    /// A claim's call ended without a half-close. What was handed over stays; what was not is cancelled.
+    /// A claim's call ended without a half-close. What was handed over stays; what was not is
+    /// cancelled.
     pub(super) fn claim_gone(&mut self, now: Time, call: CallId, claim: ClaimCall) {
         self.unlink(call, &claim);
         let Some(wait) = Agent::wait_of(&claim, None) else { return };
@@ -381,7 +384,8 @@ impl Agent {
             (_, Outcome::Granted { token }) if wait.own => {
                 self.start_give_back(now, wait, *token);
             }
-            // Its client may have the token from an earlier attachment: it ends by the client, or with the session.
+            // Its client may have the token from an earlier attachment: it ends by the client, or
+            // with the session.
             (None, Outcome::Granted { .. }) => {}
             (Some((call, ClaimState::WaitOver)), _) => {
                 self.claim_done(now, call, Err(wait_expired()));

@@ -46,7 +46,8 @@ impl Agent {
         self.beat(now);
     }
 
-    /// Sends a heartbeat for all sessions that may be renewed; without a leader it comes with the next one.
+    /// Sends a heartbeat for all sessions that may be renewed; without a leader it comes with the
+    /// next one.
     pub(super) fn beat(&mut self, now: Time) {
         let renewable = self.sessions.values().filter(|s| s.is_renewable(now));
         let sessions: Vec<_> = renewable.clone().map(|s| (s.id, s.generation)).collect();
@@ -65,8 +66,8 @@ impl Agent {
         self.effects.push(Effect::Heartbeat(leader, beat));
     }
 
-    /// An acknowledgement is credited once the own apply has reached the leader's: what ended up to there is gone
-    /// from here too by then.
+    /// An acknowledgement is credited once the own apply has reached the leader's: what ended up to
+    /// there is gone from here too by then.
     pub(super) fn ack(&mut self, now: Time, ack: HeartbeatAck) {
         if self.beats.waiting.len() == WAITING_MAX {
             self.beats.waiting.pop_front();

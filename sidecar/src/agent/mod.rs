@@ -1,14 +1,16 @@
 //! The sidecar's side of sessions: what its clients asked for, and what it may tell them.
 //!
-//! One agent a boot of a sidecar. It forwards commands to the leader and answers from its OWN member's apply; it
-//! sends the heartbeat that speaks for all its sessions; it alone computes deadlines. A session whose deadline passed
-//! here is dead here, whatever the leader still thinks (coordination rules, sections 2 to 5).
+//! One agent a boot of a sidecar. It forwards commands to the leader and answers from its OWN
+//! member's apply; it sends the heartbeat that speaks for all its sessions; it alone computes
+//! deadlines. A session whose deadline passed here is dead here, whatever the leader still thinks
+//! (coordination rules, sections 2 to 5).
 //!
-//! Every command it sends is safe to repeat: sessions have keys, claims and releases have request ids, moves name the
-//! generation that they replace. So an answer that got lost is asked for again, and the copy changes nothing.
+//! Every command it sends is safe to repeat: sessions have keys, claims and releases have request
+//! ids, moves name the generation that they replace. So an answer that got lost is asked for again,
+//! and the copy changes nothing.
 //!
-//! Architecture invariant: no thread, no socket, no clock, no async runtime. Time is an argument. What a client is
-//! told leaves as an [`Effect`]; whoever carries it counts it as handed over.
+//! Architecture invariant: no thread, no socket, no clock, no async runtime. Time is an argument.
+//! What a client is told leaves as an [`Effect`]; whoever carries it counts it as handed over.
 
 mod alarm;
 mod claim;
@@ -429,7 +431,8 @@ impl Agent {
         machine: &Machine,
     ) {
         self.applied = id.index;
-        // Changes first: a move ends what the older attachment had, before its own answer makes the new one.
+        // Changes first: a move ends what the older attachment had, before its own answer makes the
+        // new one.
         for change in changes {
             self.changed(now, change);
         }

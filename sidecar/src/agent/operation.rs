@@ -1,4 +1,5 @@
-//! Commands and reads on their way: forwarded to the leader, answered from the own apply, sent again until definite.
+//! Commands and reads on their way: forwarded to the leader, answered from the own apply, sent
+//! again until definite.
 
 use super::alarm::Alarm;
 use super::read::Query;
@@ -62,7 +63,8 @@ pub(super) struct Wait {
     pub(super) generation: Generation,
     pub(super) request: RequestId,
     pub(super) name: String,
-    /// The claim was first made in this attachment, or its client asked for its end: a grant of it may be given back.
+    /// The claim was first made in this attachment, or its client asked for its end: a grant of it
+    /// may be given back.
     pub(super) own: bool,
 }
 
@@ -249,7 +251,8 @@ impl Agent {
         }
     }
 
-    /// Answers the caller without knowing the end. `definite`: it was never sent, or refused by the only one asked.
+    /// Answers the caller without knowing the end. `definite`: it was never sent, or refused by the
+    /// only one asked.
     fn give_up(&mut self, now: Time, ticket: u64, failure: &Failure, definite: bool) {
         let Some(operation) = self.operations.get(&ticket) else { return };
         let failure =
@@ -464,8 +467,9 @@ impl Purpose {
         }
     }
 
-    /// The call that is answered NO_QUORUM if this takes too long. Cancels and releases of the sidecar's own go on
-    /// until definite; a stream's claim goes on for as long as its session lives.
+    /// The call that is answered NO_QUORUM if this takes too long. Cancels and releases of the
+    /// sidecar's own go on until definite; a stream's claim goes on for as long as its session
+    /// lives.
     fn waiting_call(&self) -> Option<CallId> {
         match self {
             Purpose::Cancel(_) | Purpose::GiveBack { .. } => None,

@@ -9,8 +9,8 @@ use quorate_locks::{Cause, Command, Generation, Grant, Key, Machine, RequestId, 
 use quorate_raft::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The part of a TTL that a holder may count on, in percent: clocks run at rates within 3 %, and the rest is margin
-/// (coordination rules, section 4).
+/// The part of a TTL that a holder may count on, in percent: clocks run at rates within 3 %, and
+/// the rest is margin (coordination rules, section 4).
 const SAFE_PERCENT: u64 = 95;
 /// After a broken connection, for a client that promised to stop 0.95 s after it.
 const BREAK_GRACE_NS: u64 = 1_000 * NANOS_PER_MS;
@@ -38,8 +38,8 @@ pub(super) struct Session {
     /// The calls that keep it renewed: Open, Resume, Hold, Participate.
     pub(super) keepers: BTreeSet<CallId>,
     pub(super) claims: BTreeMap<RequestId, CallId>,
-    /// Request ids from here on were first used in this attachment. The token of an older one may have been handed to
-    /// the client by whoever had the session before.
+    /// Request ids from here on were first used in this attachment. The token of an older one may
+    /// have been handed to the client by whoever had the session before.
     pub(super) own_requests: RequestId,
     /// Opened by a Hold or Participate: ends with it.
     pub(super) of_claim: bool,
@@ -168,8 +168,8 @@ impl Agent {
         self.start(now, &command, Purpose::Resume { call, key });
     }
 
-    /// An Open or Resume was applied: the session is attached here. `first_sent` is when its first forward left.
-    /// None: its deadline has passed already.
+    /// An Open or Resume was applied: the session is attached here. `first_sent` is when its first
+    /// forward left. None: its deadline has passed already.
     pub(super) fn attached(
         &mut self,
         now: Time,
@@ -237,13 +237,8 @@ impl Agent {
         session.bond = bond;
         let ttl_ms = session.ttl_ms;
         let keeper = Call::Keeper { key, bond, connection, established: true };
-        self.calls.entry(call).and_modify(|call| {
-            if let Call::Keeper { established, .. } = call {
-                *established = true;
-            }
-        });
-        if !self.calls.contains_key(&call) {
-            self.calls.insert(call, keeper);
+        if let Call::Keeper { established, .. } = self.calls.entry(call).or_insert(keeper) {
+            *established = true;
         }
         self.schedule_beat(now, Agent::heartbeat_ns(ttl_ms));
     }
@@ -311,7 +306,8 @@ impl Agent {
         self.start(now, &command, Purpose::Close { call: Some(call), key });
     }
 
-    /// Sends this session's Close of its generation, until a definite answer; it is never renewed again.
+    /// Sends this session's Close of its generation, until a definite answer; it is never renewed
+    /// again.
     pub(super) fn end_session(&mut self, now: Time, key: Key) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.phase = Phase::Ending;
@@ -383,7 +379,8 @@ impl Agent {
         }
     }
 
-    /// The session is attached to a newer generation. An own one follows with the answer of its Resume.
+    /// The session is attached to a newer generation. An own one follows with the answer of its
+    /// Resume.
     pub(super) fn moved(&mut self, id: SessionId, generation: Generation) {
         let Some(key) = self.by_id.get(&id).copied() else { return };
         let older = self.sessions.get(&key).is_some_and(|s| s.generation < generation);

@@ -1,11 +1,13 @@
-//! The limits of what a client may say. Each refusal names the field, the value, the limit, and what to do.
+//! The limits of what a client may say. Each refusal names the field, the value, the limit, and
+//! what to do.
 
 use crate::agent::{Bond, Opening};
 use crate::clock;
 use crate::reason::{Failure, Reason};
 use quorate_locks::{Key, RequestId, limits};
 
-/// A client's clock reading may be older than ours by the time that its request took; more is another clock.
+/// A client's clock reading may be older than ours by the time that its request took; more is
+/// another clock.
 const CLOCK_BEHIND_NS: u64 = 30_000_000_000;
 /// It cannot be ahead of ours but for rounding.
 const CLOCK_AHEAD_NS: u64 = 1_000_000;

@@ -1,4 +1,5 @@
-//! The local API: decodes, checks limits, asks the agent, and puts its answers on the wire. No logic beyond that.
+//! The local API: decodes, checks limits, asks the agent, and puts its answers on the wire. No
+//! logic beyond that.
 //!
 //! One file a service. Every refusal is a [`Failure`] from the one table in `reason.rs`.
 

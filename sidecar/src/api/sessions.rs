@@ -69,7 +69,8 @@ impl Sessions for Api {
         let key = check::key(&request.into_inner().key).map_err(to_status)?;
         let (call, mut items) = self.inbox.call(connection, Ask::Tether(key)).map_err(to_status)?;
         let mut guard = Guard::new(self.inbox.clone(), call);
-        // Bound before the headers leave: a child that inherits it is covered from its first instruction.
+        // Bound before the headers leave: a child that inherits it is covered from its first
+        // instruction.
         match items.recv().await {
             Some(Ok(Told::Tethered)) => {
                 Ok(Response::new(Answers::new(items, guard, wire::tether_event, None)))

@@ -295,8 +295,11 @@ fn choose(dir: &Path, count: usize) -> Result<Saved, Failure> {
     };
     let text = serde_json::to_string_pretty(&saved).unwrap_or_default();
     let (path, fresh) = (dir.join(STATE), dir.join("dev.json.new"));
+    // Durable before any member relies on it: it holds the call that founds the cluster.
     fs::write(&fresh, text + "\n")
+        .and_then(|()| fs::File::open(&fresh)?.sync_all())
         .and_then(|()| fs::rename(&fresh, &path))
+        .and_then(|()| fs::File::open(dir)?.sync_all())
         .map_err(|why| Failure::file(&path, why))?;
     Ok(saved)
 }

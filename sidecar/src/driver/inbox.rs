@@ -1,7 +1,8 @@
 //! What waits for the driver: three lanes, and one sleeper to wake.
 //!
-//! Completions are never refused (bounded by the writes in flight). Messages of peers are dropped when too many wait:
-//! every one of them is sent again by its sender. Calls are refused, and their clients told so.
+//! Completions are never refused (bounded by the writes in flight). Messages of peers are dropped
+//! when too many wait: every one of them is sent again by its sender. Calls are refused, and their
+//! clients told so.
 
 use super::Work;
 use quorate_raft::Time;
@@ -38,8 +39,10 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds an item and wakes the driver if it sleeps. Gives the item back if its lane is full.
-    pub(super) fn push(&self, lane: Lane, work: Work) -> Result<(), Work> {
+    /// Adds an item and wakes the driver if it sleeps. False, and the item is gone, if its lane is
+    /// full.
+    #[must_use]
+    pub(super) fn push(&self, lane: Lane, work: Work) -> bool {
         let mut lanes = self.lock();
         let (queue, most) = match lane {
             Lane::Completion => (&mut lanes.completions, usize::MAX),
@@ -48,7 +51,7 @@ impl Queue {
         };
         if queue.len() >= most {
             lanes.dropped += 1;
-            return Err(work);
+            return false;
         }
         queue.push(work);
         let wake = std::mem::take(&mut lanes.sleeping);
@@ -56,10 +59,11 @@ impl Queue {
         if wake {
             self.wake.notify_one();
         }
-        Ok(())
+        true
     }
 
-    /// Moves all that waits into `batch`, completions first; sleeps until `deadline` while there is nothing.
+    /// Moves all that waits into `batch`, completions first; sleeps until `deadline` while there is
+    /// nothing.
     pub(super) fn take(&self, batch: &mut Vec<Work>, now: Time, deadline: Time) {
         let mut lanes = self.lock();
         if lanes.is_empty() && deadline > now {

@@ -1,7 +1,9 @@
-//! The driver: one thread that owns the member, takes batches from the inbox, and carries out what comes of them.
+//! The driver: one thread that owns the member, takes batches from the inbox, and carries out what
+//! comes of them.
 //!
-//! No lock is held around the member, and nothing calls back into it: events in, actions out. Whatever arrived while a
-//! batch ran forms the next one; so batches grow with load, and a lone request never waits for company.
+//! No lock is held around the member, and nothing calls back into it: events in, actions out.
+//! Whatever arrived while a batch ran forms the next one; so batches grow with load, and a lone
+//! request never waits for company.
 
 mod inbox;
 mod status;
@@ -45,7 +47,8 @@ pub enum Work {
     Status(oneshot::Sender<StatusView>),
     /// Become the first member of a group.
     Bootstrap(Box<Bootstrap>, oneshot::Sender<Result<(), String>>),
-    /// The first authenticated message of a cluster reached this blank member: true once the id is durable.
+    /// The first authenticated message of a cluster reached this blank member: true once the id is
+    /// durable.
     LearnCluster(u128, std_mpsc::Sender<bool>),
     /// End the log cleanly, and the thread.
     Stop,
@@ -89,31 +92,32 @@ impl Inbox {
     ) -> Result<(CallId, mpsc::Receiver<Item>), Failure> {
         let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = mpsc::channel(STREAM_ITEMS_MAX);
-        match self.queue.push(Lane::Call, Work::Call(id, connection, request, sender)) {
-            Ok(()) => Ok((id, receiver)),
-            Err(_) => Err(Failure::new(
-                Reason::TooManyRequests,
-                "too many requests wait at this sidecar; try again",
-            )),
+        if self.queue.push(Lane::Call, Work::Call(id, connection, request, sender)) {
+            return Ok((id, receiver));
         }
+        Err(Failure::new(
+            Reason::TooManyRequests,
+            "too many requests wait at this sidecar; try again",
+        ))
     }
 
-    /// Something happened to a call or a connection: never refused, bounded by the calls themselves.
+    /// Something happened to a call or a connection: never refused, bounded by the calls
+    /// themselves.
     pub fn client(&self, event: Event) {
         let pushed = self.queue.push(Lane::Completion, Work::Event(event));
-        debug_assert!(pushed.is_ok(), "this lane has no limit");
+        assert!(pushed, "this lane has no limit");
     }
 
     /// A message of a peer. Dropped when too many wait.
     pub fn peer(&self, from: MemberId, message: PeerMessage) -> bool {
         let event = Event::Replica(ReplicaEvent::Peer(from, message));
-        self.queue.push(Lane::Message, Work::Event(event)).is_ok()
+        self.queue.push(Lane::Message, Work::Event(event))
     }
 
     /// Anything else that must not be refused.
     pub fn push(&self, work: Work) {
         let pushed = self.queue.push(Lane::Completion, work);
-        debug_assert!(pushed.is_ok(), "this lane has no limit");
+        assert!(pushed, "this lane has no limit");
     }
 
     /// The member as it is now; none if the driver is gone.
@@ -211,7 +215,8 @@ impl Driver {
             Completion::Durable(seq) => ReplicaEvent::Durable(seq),
             Completion::Space { full } => ReplicaEvent::Space { full },
             Completion::Failed(why) => {
-                // A failed write or sync is never retried: what it left on the disk is not known any more.
+                // A failed write or sync is never retried: what it left on the disk is not known
+                // any more.
                 eprintln!("quorate-sidecar: the log cannot be written: {why}; exiting");
                 std::process::exit(74);
             }

@@ -1,4 +1,5 @@
-//! In the driver's place when the log is damaged: answers Status, and nothing else. Such a member never votes.
+//! In the driver's place when the log is damaged: answers Status, and nothing else. Such a member
+//! never votes.
 
 use super::{Inbox, StatusView, Work};
 use crate::reason::{Failure, Reason};

@@ -1,12 +1,14 @@
 //! The leader's deadlines: which sessions are alive, by what this leader heard in its own term.
 //!
-//! Nothing here is replicated. A new leader starts every session at its full TTL, so a deadline can only move later by
-//! a change of leader. A session ends through a log entry alone; this only says when to propose one.
+//! Nothing here is replicated. A new leader starts every session at its full TTL, so a deadline can
+//! only move later by a change of leader. A session ends through a log entry alone; this only says
+//! when to propose one.
 //!
-//! The rules are coordination section 3. The trace that they answer: a leader appends Expire and dies; the next
-//! acknowledges a heartbeat of that session before it applies the Expire; the holder feels safe for most of a TTL while
-//! somebody else is granted. So no acknowledgement leaves before a read round that began after the heartbeat came is
-//! confirmed and applied, nor for a session whose end this leader has proposed.
+//! The rules are coordination section 3. The trace that they answer: a leader appends Expire and
+//! dies; the next acknowledges a heartbeat of that session before it applies the Expire; the holder
+//! feels safe for most of a TTL while somebody else is granted. So no acknowledgement leaves before
+//! a read round that began after the heartbeat came is confirmed and applied, nor for a session
+//! whose end this leader has proposed.
 
 use super::Origin;
 use crate::frame::Heartbeat;
@@ -62,8 +64,8 @@ impl Liveness {
         self.order.first().map_or(Time::NEVER, |(time, _)| *time)
     }
 
-    /// A command reached this leader and will be appended. What names a session extends it on receipt; a Close stops
-    /// its acknowledgements at once.
+    /// A command reached this leader and will be appended. What names a session extends it on
+    /// receipt; a Close stops its acknowledgements at once.
     pub(super) fn received(&mut self, now: Time, command: &Command, machine: &Machine) {
         if !self.active {
             return;
@@ -74,10 +76,10 @@ impl Liveness {
                     self.extend_live(id, now.after(u64::from(session.ttl_ms()) * NANOS_PER_MS));
                 }
             }
-            Command::Close { session, generation } => {
-                if machine.session(*session).is_some_and(|s| s.generation() == *generation) {
-                    self.end(*session);
-                }
+            Command::Close { session, generation }
+                if machine.session(*session).is_some_and(|s| s.generation() == *generation) =>
+            {
+                self.end(*session);
             }
             _ => {}
         }

@@ -1,14 +1,16 @@
 //! The synchronous heart of a member: consensus, log and state machine as one thing.
 //!
-//! The only place that orders persist, send and apply. Events come in by [`Replica::handle`], in batches that
-//! [`Replica::flush`] ends; what the world has to do comes out as [`Effect`]s. An envelope leaves once the write that
-//! it waits for is durable; writes of a batch go to the disk as one submission.
+//! The only place that orders persist, send and apply. Events come in by [`Replica::handle`], in
+//! batches that [`Replica::flush`] ends; what the world has to do comes out as [`Effect`]s. An
+//! envelope leaves once the write that it waits for is durable; writes of a batch go to the disk as
+//! one submission.
 //!
-//! Architecture invariant: no thread, no socket, no clock, no async runtime. Time is an argument. The simulator runs
-//! exactly this.
+//! Architecture invariant: no thread, no socket, no clock, no async runtime. Time is an argument.
+//! The simulator runs exactly this.
 
 mod liveness;
 mod pending;
+pub mod planted;
 mod snapshot;
 mod stages;
 
@@ -190,7 +192,8 @@ impl<D: Disk> Replica<D> {
         }
     }
 
-    /// Ends a batch: sends what it appended, gives its writes to the disk, applies what is committed.
+    /// Ends a batch: sends what it appended, gives its writes to the disk, applies what is
+    /// committed.
     pub fn flush(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if std::mem::take(&mut self.may_expire) {
             self.expire(now, effects);
@@ -252,7 +255,8 @@ impl<D: Disk> Replica<D> {
     fn durable(&mut self, now: Time, seq: IoSeq, effects: &mut Vec<Effect>) {
         assert!(seq >= self.durable, "writes complete in order");
         self.durable = seq;
-        // Fences are not always rising (a heartbeat's answer waits for less than an append's), so all are looked at.
+        // Fences are not always rising (a heartbeat's answer waits for less than an append's), so
+        // all are looked at.
         for _ in 0..self.held.len() {
             let Some(envelope) = self.held.pop_front() else { break };
             self.send(envelope, effects);
@@ -400,9 +404,34 @@ impl<D: Disk> Replica<D> {
         if sessions.is_empty() {
             return;
         }
+        if planted::expires_outside_the_log() {
+            return self.expire_unlogged(sessions, effects);
+        }
         let ticket = self.tickets.put(Pending::Expire(sessions.clone()));
         let command = Command::Expire { sessions };
         self.step(now, Input::Propose(ticket, command.encode().into()), effects);
+    }
+
+    #[cfg(feature = "planted")]
+    fn expire_unlogged(
+        &mut self,
+        sessions: Vec<(quorate_locks::SessionId, quorate_locks::Generation)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut events = Vec::new();
+        let command = Command::Expire { sessions };
+        let answer = Some(self.machine.apply_unlogged(&command, &mut events));
+        let id = LogId { term: self.node.term(), index: self.node.applied() };
+        effects.push(Effect::Applied { id, answer, events });
+    }
+
+    #[cfg(not(feature = "planted"))]
+    fn expire_unlogged(
+        &mut self,
+        _sessions: Vec<(quorate_locks::SessionId, quorate_locks::Generation)>,
+        _effects: &mut Vec<Effect>,
+    ) {
+        unreachable!("no bug is planted in this build");
     }
 
     fn raft_event(&mut self, event: RaftEvent, effects: &mut Vec<Effect>) {
@@ -433,7 +462,8 @@ impl<D: Disk> Replica<D> {
                 self.machine = machine;
                 effects.push(Effect::Restored(snapshot.last));
             }
-            // The leader's state is committed state: a member that cannot read it cannot go on, and must not guess.
+            // The leader's state is committed state: a member that cannot read it cannot go on, and
+            // must not guess.
             Err(error) => panic!("the snapshot at {} cannot be read: {error}", snapshot.last),
         }
     }
@@ -533,7 +563,8 @@ fn answer(origin: Origin, reply: ForwardReply, effects: &mut Vec<Effect>) {
 fn decoded(id: LogId, payload: &[u8]) -> Command {
     match Command::decode(payload) {
         Ok(command) => command,
-        // Committed by a quorum that knows it: to skip it would make two truths (consensus rules, section 6).
+        // Committed by a quorum that knows it: to skip it would make two truths (consensus rules,
+        // section 6).
         Err(error) => panic!("entry {id} is of a newer version, and must not be skipped: {error}"),
     }
 }

@@ -3,8 +3,8 @@
 use quorate_locks::Machine;
 use quorate_raft::{Node, Snapshot};
 
-/// A snapshot is due once the log since the last one is as large as this. The state is far smaller than its log, so
-/// the bound limits memory and recovery time, not disk space.
+/// A snapshot is due once the log since the last one is as large as this. The state is far smaller
+/// than its log, so the bound limits memory and recovery time, not disk space.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
     /// Bytes of entries; 16 MiB.
@@ -20,8 +20,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// A snapshot, if one is due and the last applied entry is durable here: one above it would survive a crash that
-    /// its log does not (consensus rules, section 1).
+    /// A snapshot, if one is due and the last applied entry is durable here: one above it would
+    /// survive a crash that its log does not (consensus rules, section 1).
     pub(super) fn due(&self, node: &Node, machine: &Machine) -> Option<Snapshot> {
         let applied = node.applied();
         let base = node.snapshot().map_or(0, |s| s.last.index.0);

@@ -1,7 +1,8 @@
 //! One member as a process: opens its directory, recovers, listens, serves, and ends in order.
 //!
-//! Everything that can be refused is refused before the first client is served: settings, directory, ports. The order
-//! of the end: clients hear Draining, Raft leadership moves on, peers hear goodbye, the log is closed.
+//! Everything that can be refused is refused before the first client is served: settings,
+//! directory, ports. The order of the end: clients hear Draining, Raft leadership moves on, peers
+//! hear goodbye, the log is closed.
 
 mod sinks;
 
@@ -78,7 +79,8 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failed> {
 }
 
 impl Listeners {
-    /// Binds all of them. The caller holds the data directory, so that a socket at the path is stale.
+    /// Binds all of them. The caller holds the data directory, so that a socket at the path is
+    /// stale.
     async fn bind(config: &Config) -> Result<Listeners, Failed> {
         let api = match config.api_listen {
             Some(address) => Some(bind("--api-port", address).await?),

@@ -1,4 +1,5 @@
-//! Where the outer parts hand over: peers, clients' connections and probes, into the driver's inbox.
+//! Where the outer parts hand over: peers, clients' connections and probes, into the driver's
+//! inbox.
 
 use crate::agent::ConnectionId;
 use crate::clock;
@@ -180,8 +181,8 @@ impl Health for HealthView {
     }
 }
 
-/// Who may use the admin port: with certificates, an operator, an administrator or a member; without, whoever reaches
-/// loopback.
+/// Who may use the admin port: with certificates, an operator, an administrator or a member;
+/// without, whoever reaches loopback.
 pub fn admin_guard(
     tls: Option<Tls>,
     members: Vec<String>,
@@ -196,7 +197,7 @@ pub fn admin_guard(
             return Ok(request);
         }
         Err(Status::permission_denied(
-            "the certificate is not an operator's, an administrator's or a member's of this cluster",
+            "the certificate is no operator's, administrator's or member's of this cluster",
         ))
     }
 }

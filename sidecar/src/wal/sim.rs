@@ -89,9 +89,14 @@ impl SimDisk {
         self.advance(now);
     }
 
-    /// Nanoseconds that a sync takes from now on, up to a half more by chance.
+    /// Nanoseconds that a sync takes from now on, up to a half more by chance. One that runs takes
+    /// no longer than that either: a disk that heals is done with what held it up.
     pub fn set_latency(&mut self, nanos: u64) {
         self.latency_ns = nanos.max(1);
+        let latest = self.now.after(self.latency_ns.saturating_add(self.latency_ns / 2));
+        for running in [&mut self.batches, &mut self.job].into_iter().flatten() {
+            running.until = running.until.min(latest);
+        }
     }
 
     /// No sync ends before this moment.

@@ -188,8 +188,9 @@ impl Sidecar {
                     .add_service(v1::elections_server::ElectionsServer::new(fake))
                     .serve_with_incoming(incoming);
                 let renewals = async {
+                    let mut due = tokio::time::interval(Duration::from_millis(50));
                     loop {
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        due.tick().await;
                         state.lock().unwrap().renew();
                     }
                 };

@@ -1,0 +1,59 @@
+//! `cargo xtask install`: puts the binaries where the shell finds them.
+
+use crate::{cargo, show};
+use std::path::{Path, PathBuf};
+
+const BINARIES: [&str; 2] = ["quorate", "quorate-sidecar"];
+const USAGE: &str = "\
+Builds quorate and quorate-sidecar in release mode and copies them.
+
+  cargo xtask install              into cargo's bin folder (~/.cargo/bin)
+  cargo xtask install --root DIR   into DIR/bin";
+
+/// The verb.
+pub fn run(args: &[&str]) -> Result<(), String> {
+    let bin = match args {
+        [] => cargo_home()?.join("bin"),
+        ["--root", root] => Path::new(root).join("bin"),
+        ["--help" | "-h"] => {
+            show::say(USAGE);
+            return Ok(());
+        }
+        _ => return Err(USAGE.to_owned()),
+    };
+    eprintln!("building quorate-client and quorate-sidecar in release mode");
+    cargo::run(&["build", "--release", "-p", "quorate-client", "-p", "quorate-sidecar"])?;
+    let built = cargo::target_dir()?.join("release");
+    std::fs::create_dir_all(&bin).map_err(|e| format!("{}: {e}", bin.display()))?;
+    for name in BINARIES {
+        place(&built.join(name), &bin.join(name))?;
+        show::say(&format!("installed {}", bin.join(name).display()));
+    }
+    if !on_path(&bin) {
+        let bin = bin.display();
+        show::say(&format!("{bin} is not on your PATH; put it there: export PATH=\"{bin}:$PATH\""));
+    }
+    Ok(())
+}
+
+/// Copies beside the place and renames, since a running program's file cannot be written.
+fn place(from: &Path, to: &Path) -> Result<(), String> {
+    let draft = to.with_extension("new");
+    std::fs::copy(from, &draft)
+        .and_then(|_| std::fs::rename(&draft, to))
+        .map_err(|e| format!("{}: {e}", to.display()))
+}
+
+fn cargo_home() -> Result<PathBuf, String> {
+    let own = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let below_home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    own.or_else(below_home).ok_or_else(|| "HOME is not set; say where: --root DIR".to_owned())
+}
+
+fn on_path(bin: &Path) -> bool {
+    // A folder that does not resolve is on nobody's path.
+    let Ok(bin) = std::fs::canonicalize(bin) else { return false };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .any(|folder| std::fs::canonicalize(folder).is_ok_and(|folder| folder == bin))
+}

@@ -1,0 +1,113 @@
+//! The levels of `cargo xtask test`, in order. This table is the one place to add one.
+
+use crate::outcome::Outcome;
+use crate::{arrows, codegen, licences, program, setup, style, unit};
+
+/// One level.
+pub struct Level {
+    pub name: &'static str,
+    /// What it tries, in one line.
+    pub what: &'static str,
+    /// Part of `--quick`.
+    pub quick: bool,
+    /// What this machine lacks, if it lacks something; may install it.
+    pub needs: fn() -> Result<(), String>,
+    pub run: fn(&[&str]) -> Outcome,
+    /// Arguments by default.
+    pub short: &'static [&'static str],
+    /// Arguments with `--long`.
+    pub long: &'static [&'static str],
+}
+
+/// A level of the source tree, without arguments.
+const fn tree(name: &'static str, what: &'static str, run: fn(&[&str]) -> Outcome) -> Level {
+    Level { name, what, quick: true, needs: setup::nothing, run, short: &[], long: &[] }
+}
+
+/// A level on programs of the project.
+const fn system(
+    name: &'static str,
+    what: &'static str,
+    run: fn(&[&str]) -> Outcome,
+    short: &'static [&'static str],
+    long: &'static [&'static str],
+) -> Level {
+    Level { name, what, quick: false, needs: setup::nothing, run, short, long }
+}
+
+/// What `cargo xtask test` runs.
+pub const LEVELS: &[Level] = &[
+    tree("style", "the rules of docs/testing.md, over every file", style::level),
+    Level { needs: setup::rustfmt, ..tree("fmt", "cargo fmt --check", unit::fmt) },
+    tree("codegen", "the generated code is what the contracts give", codegen::level),
+    tree("arrows", "who may depend on whom, and which modules know no tokio", arrows::level),
+    Level {
+        quick: false,
+        ..tree("licences", "every dependency may be used and passed on", licences::level)
+    },
+    Level {
+        quick: false,
+        needs: setup::clippy,
+        ..tree("clippy", "cargo clippy, warnings are errors", unit::clippy)
+    },
+    tree("unit", "cargo test of the whole workspace", unit::level),
+    system(
+        "simulate",
+        "the simulator finds nothing",
+        program::simulate,
+        &["--seeds", "60"],
+        &["--seeds", "300"],
+    ),
+    system(
+        "planted",
+        "the simulator finds every planted bug",
+        program::check,
+        &["planted", "--kept"],
+        &["planted"],
+    ),
+    system(
+        "restart",
+        "all members killed under load",
+        program::check,
+        &["restart", "--rounds", "5"],
+        &["restart", "--rounds", "20"],
+    ),
+    Level {
+        needs: setup::disk_tools,
+        ..system(
+            "powercut",
+            "a power cut under load; needs root and loop devices",
+            program::check,
+            &["powercut", "--rounds", "5"],
+            &["powercut", "--rounds", "20"],
+        )
+    },
+    system(
+        "idle",
+        "an idle group writes nothing",
+        program::check,
+        &["idle", "--seconds", "15"],
+        &["idle", "--seconds", "60"],
+    ),
+    system(
+        "frozen-sidecar",
+        "a holder whose sidecar is stopped ends in time",
+        program::check,
+        &["frozen-sidecar", "--runs", "10", "--ttl", "1s"],
+        &["frozen-sidecar", "--runs", "50"],
+    ),
+    system(
+        "demo",
+        "the main job, every fault twice",
+        program::demo,
+        &["--rounds", "2", "--no-bars"],
+        &["--rounds", "20"],
+    ),
+    system(
+        "bench",
+        "what a lock costs, against this machine's own limits",
+        program::bench,
+        &["--quick", "--no-bars"],
+        &["--quick"],
+    ),
+];

@@ -1,0 +1,186 @@
+//! `cargo xtask demo | check | simulate | bench`: builds a program and all that it starts, and
+//! becomes it. The same programs are levels of `cargo xtask test`.
+
+use crate::cargo;
+use crate::outcome::Outcome;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+/// A program of the project that tests or shows it.
+#[derive(Debug)]
+pub struct Program {
+    binary: &'static str,
+    /// Everything that it starts, itself included.
+    packages: &'static [&'static str],
+    feature: Option<&'static str>,
+    /// A folder below the target directory, for a build that must not mix with the others.
+    apart: Option<&'static str>,
+}
+
+const PACKAGES: &[&str] = &["quorate-sidecar", "quorate-client", "quorate-tests"];
+
+/// The demo.
+pub const DEMO: Program =
+    Program { binary: "quorate-demo", packages: PACKAGES, feature: None, apart: None };
+/// The simulator.
+pub const SIMULATE: Program =
+    Program { binary: "quorate-simulate", packages: PACKAGES, feature: None, apart: None };
+/// The load program.
+pub const BENCH: Program = Program {
+    binary: "quorate-bench",
+    packages: &["quorate-sidecar", "quorate-client", "quorate-tests", "quorate-bench"],
+    feature: None,
+    apart: None,
+};
+const CHECK: Program =
+    Program { binary: "quorate-check", packages: PACKAGES, feature: None, apart: None };
+/// Planted bugs are in a build of their own: no other binary can have one.
+const PLANTED: Program = Program {
+    binary: "quorate-check",
+    packages: &["quorate-tests"],
+    feature: Some("planted"),
+    apart: Some("planted"),
+};
+
+/// The exit code of a program that this machine cannot run; its stderr then has a line
+/// `skipped: needs X`.
+const SKIPPED: i32 = 77;
+
+/// Which build of the checks runs the check that `args` name.
+pub fn checker(args: &[&str]) -> &'static Program {
+    if args.first() == Some(&"planted") { &PLANTED } else { &CHECK }
+}
+
+impl Program {
+    /// Builds it, saying so, and returns where it is.
+    fn build(&self) -> Result<PathBuf, String> {
+        let mut target = cargo::target_dir()?;
+        let mut args = vec!["build", "--release"];
+        for package in self.packages {
+            args.extend(["-p", package]);
+        }
+        if let Some(feature) = self.feature {
+            args.extend(["--features", feature]);
+        }
+        if let Some(folder) = self.apart {
+            target.push(folder);
+        }
+        eprintln!("building {} in release mode", self.packages.join(", "));
+        let mut build = cargo::command(&args);
+        build.env("CARGO_TARGET_DIR", &target);
+        let status = build.status().map_err(|e| format!("cargo: {e}"))?;
+        if !status.success() {
+            return Err(format!("cargo {} failed", args.join(" ")));
+        }
+        Ok(target.join("release").join(self.binary))
+    }
+}
+
+/// Builds what is to run, and completes its arguments: the check of planted bugs also looks into
+/// the release build, where there must be none.
+fn prepare(program: &Program, args: &[&str]) -> Result<Command, String> {
+    let binary = program.build()?;
+    let mut command = Command::new(binary);
+    command.args(args);
+    if program.apart.is_some() {
+        command.arg("--release-build").arg(CHECK.build()?);
+    }
+    Ok(command)
+}
+
+/// The verb: this process becomes the program, with its terminal, signals and exit code.
+pub fn start(program: &Program, args: &[&str]) -> Result<ExitCode, String> {
+    let mut command = prepare(program, args)?;
+    let failed = command.exec();
+    Err(format!("{}: {failed}", program.binary))
+}
+
+/// A level: `check ARGS`.
+pub fn check(args: &[&str]) -> Outcome {
+    judge(checker(args), args)
+}
+
+/// A level: `simulate ARGS`.
+pub fn simulate(args: &[&str]) -> Outcome {
+    judge(&SIMULATE, args)
+}
+
+/// A level: `demo ARGS`.
+pub fn demo(args: &[&str]) -> Outcome {
+    judge(&DEMO, args)
+}
+
+/// A level: `bench ARGS`.
+pub fn bench(args: &[&str]) -> Outcome {
+    judge(&BENCH, args)
+}
+
+/// Runs the program, its output shown, and judges its exit code.
+fn judge(program: &Program, args: &[&str]) -> Outcome {
+    let said = format!("{} {}", program.binary, args.join(" "));
+    let end = prepare(program, args).and_then(|mut command| watch(&mut command));
+    match end {
+        Ok(End { code: Some(0), .. }) => Outcome::of(Ok(said)),
+        Ok(End { code: Some(SKIPPED), needs, .. }) => Outcome::skipped(&needs),
+        Ok(End { how, .. }) => Outcome::of(Err(format!("{said}: {how}"))),
+        Err(why) => Outcome::of(Err(format!("{said}: {why}"))),
+    }
+}
+
+struct End {
+    /// `None`: a signal ended it.
+    code: Option<i32>,
+    how: String,
+    needs: String,
+}
+
+/// Runs `command` to its end, passing its stderr on line by line.
+fn watch(command: &mut Command) -> Result<End, String> {
+    let mut child = command.stderr(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
+    let stderr = child.stderr.take().ok_or("its stderr is not a pipe")?;
+    let mut needs = "what it did not name".to_owned();
+    for line in BufReader::new(stderr).split(b'\n') {
+        let line = line.map_err(|e| e.to_string())?;
+        let line = String::from_utf8_lossy(&line);
+        needs = needs_of(&line).unwrap_or(needs);
+        // Nobody to read it is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+    let status = child.wait().map_err(|e| e.to_string())?;
+    Ok(End { code: status.code(), how: status.to_string(), needs })
+}
+
+fn needs_of(line: &str) -> Option<String> {
+    line.split_once("skipped: needs ").map(|(_, needs)| needs.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> End {
+        watch(Command::new("sh").args(["-c", script])).expect("there is a shell")
+    }
+
+    #[test]
+    fn a_program_that_says_what_it_needs_is_skipped() {
+        let end = shell("echo 'quorate-check: skipped: needs root' >&2; exit 77");
+        assert_eq!((end.code, end.needs.as_str()), (Some(SKIPPED), "root"));
+    }
+
+    #[test]
+    fn a_program_that_fails_is_not_skipped() {
+        let end = shell("echo 'skipped: needs root' >&2; exit 3");
+        assert_eq!(end.code, Some(3));
+        assert!(end.how.contains('3'));
+        assert_eq!(shell("kill -9 $$").code, None);
+    }
+
+    #[test]
+    fn planted_bugs_are_built_apart() {
+        assert_eq!(checker(&["planted"]).apart, Some("planted"));
+        assert_eq!(checker(&["restart", "--rounds", "1"]).apart, None);
+    }
+}
