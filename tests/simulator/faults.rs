@@ -166,6 +166,11 @@ impl World {
         self.network.cut(other, one);
         // A slow disk, often: then what it says and what it keeps lie far apart.
         self.usual_latency[node] = *self.random.pick(&[LATENCY_NS, 20 * MILLI, 60 * MILLI]);
+        if self.random.permille(700) {
+            // What was asked before the crash arrives after it.
+            self.network.jitter_ns = self.random.between(5, 60) * MILLI;
+            self.network.copy_permille = 200;
+        }
         let mut at = 0;
         for _ in 0..10 {
             at += self.random.between(0, 90 * MILLI);

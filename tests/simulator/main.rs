@@ -63,6 +63,7 @@ struct Totals {
 impl Totals {
     fn add(&mut self, seed: u64, report: Report) {
         self.seeds += 1;
+        self.report.trace = report.trace;
         self.report.nanos += report.nanos;
         self.report.acknowledged += report.acknowledged;
         self.report.leader_changes += report.leader_changes;
@@ -145,6 +146,9 @@ fn print(totals: &Totals, busy: f64) -> std::io::Result<()> {
     writeln!(out, "leader changes           {}", report.leader_changes)?;
     writeln!(out, "snapshot installs        {}", report.installs)?;
     writeln!(out, "events                   {}", report.events)?;
+    if totals.seeds == 1 {
+        writeln!(out, "trace                    {:016x}", report.trace)?;
+    }
     let speed = std::time::Duration::from_nanos(report.nanos).as_secs_f64() / busy.max(1e-9);
     writeln!(out, "speed                    {speed:.0} × real time a core")?;
     table(&mut out, "faults", &report.faults)?;
