@@ -101,8 +101,6 @@ pub struct Metrics {
     pub queued: Histogram,
     /// From the append at the leader to its own disk's word.
     pub durable: Histogram,
-    /// From the own disk's word to the commit.
-    pub committed: Histogram,
     /// From the append at the leader to the apply there.
     pub applied: Histogram,
     /// From the arrival of a call to its first answer.
@@ -113,7 +111,7 @@ pub struct Metrics {
     pub peer_received: Counter,
     /// Messages to peers dropped because too many waited, or because the peer was away.
     pub peer_dropped: Counter,
-    /// Heartbeats of sessions sent to the leader or taken as the leader.
+    /// Heartbeats of sessions sent to the leader, when that is another member.
     pub heartbeats: Counter,
     /// Connections to peers made.
     pub peer_dials: Counter,
@@ -219,7 +217,6 @@ impl Metrics {
         let stages = [
             ("queued", &self.queued),
             ("durable", &self.durable),
-            ("committed", &self.committed),
             ("applied", &self.applied),
             ("whole", &self.whole),
         ];
@@ -234,7 +231,11 @@ impl Metrics {
             ("peer_messages_sent_total", "Messages sent to peers.", &self.peer_sent),
             ("peer_messages_received_total", "Messages from peers.", &self.peer_received),
             ("peer_messages_dropped_total", "Messages to peers dropped.", &self.peer_dropped),
-            ("session_heartbeats_total", "Heartbeats of sessions.", &self.heartbeats),
+            (
+                "session_heartbeats_total",
+                "Heartbeats of sessions sent to the leader, when that is another member.",
+                &self.heartbeats,
+            ),
             ("peer_dials_total", "Connections to peers made.", &self.peer_dials),
             ("peer_refused_total", "Peers refused.", &self.peer_refused),
             ("peer_lost_total", "Connections of peers that broke.", &self.peer_lost),

@@ -40,7 +40,7 @@ pub enum Work {
     /// For the member.
     Event(Event),
     /// A call, and where its answers go.
-    Call(CallId, ConnectionId, Request, mpsc::Sender<Item>),
+    Call(CallId, ConnectionId, Request, OpenCall),
     /// The log's disk.
     Completion(Completion),
     /// Somebody wants to know.
@@ -52,6 +52,14 @@ pub enum Work {
     LearnCluster(u128, std_mpsc::Sender<bool>),
     /// End the log cleanly, and the thread.
     Stop,
+}
+
+/// Where a call's answers go, and what is measured of it.
+#[derive(Debug)]
+pub struct OpenCall {
+    items: mpsc::Sender<Item>,
+    arrived: Time,
+    answered: bool,
 }
 
 /// The founding of a group.
@@ -92,7 +100,8 @@ impl Inbox {
     ) -> Result<(CallId, mpsc::Receiver<Item>), Failure> {
         let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = mpsc::channel(STREAM_ITEMS_MAX);
-        if self.queue.push(Lane::Call, Work::Call(id, connection, request, sender)) {
+        let call = OpenCall { items: sender, arrived: clock::now(), answered: false };
+        if self.queue.push(Lane::Call, Work::Call(id, connection, request, call)) {
             return Ok((id, receiver));
         }
         Err(Failure::new(
@@ -142,7 +151,7 @@ pub struct Driver {
     peers: Peers,
     directory: DataDir,
     metrics: Arc<Metrics>,
-    calls: BTreeMap<CallId, mpsc::Sender<Item>>,
+    calls: BTreeMap<CallId, OpenCall>,
     draining: bool,
 }
 
@@ -191,8 +200,9 @@ impl Driver {
                 self.draining |= matches!(event, Event::Drain);
                 self.member.handle(now, event, actions);
             }
-            Work::Call(id, connection, request, sender) => {
-                self.calls.insert(id, sender);
+            Work::Call(id, connection, request, call) => {
+                self.metrics.queued.observe_nanos(now.since(call.arrived));
+                self.calls.insert(id, call);
                 self.member.handle(now, Event::Call(id, connection, request), actions);
             }
             Work::Completion(completion) => self.completed(completion, actions),
@@ -262,7 +272,12 @@ impl Driver {
         let mut more = Vec::new();
         for action in actions.drain(..) {
             match action {
-                Action::Send(to, message) => self.peers.send(to, message),
+                Action::Send(to, message) => {
+                    if matches!(message, PeerMessage::Heartbeat(_)) {
+                        self.metrics.heartbeats.add_one();
+                    }
+                    self.peers.send(to, message);
+                }
                 Action::Tell(call, told) => self.tell(call, told, &mut more),
                 Action::Finish(call, end) => self.finish(call, end),
                 Action::Configuration(configuration) => self.dial(&configuration),
@@ -274,8 +289,11 @@ impl Driver {
     }
 
     fn tell(&mut self, call: CallId, told: Told, more: &mut Vec<Action>) {
-        let Some(sender) = self.calls.get(&call) else { return };
-        if sender.try_send(Ok(told)).is_err() {
+        let Some(open) = self.calls.get_mut(&call) else { return };
+        if !std::mem::replace(&mut open.answered, true) {
+            self.metrics.whole.observe_nanos(clock::now().since(open.arrived));
+        }
+        if open.items.try_send(Ok(told)).is_err() {
             // It reads too slowly, or left. Cutting it ends no session by itself.
             self.calls.remove(&call);
             self.member.handle(clock::now(), Event::Gone(call), more);
@@ -283,7 +301,12 @@ impl Driver {
     }
 
     fn finish(&mut self, call: CallId, end: Result<Option<Told>, Failure>) {
-        let Some(sender) = self.calls.remove(&call) else { return };
+        let Some(OpenCall { items: sender, arrived, answered }) = self.calls.remove(&call) else {
+            return;
+        };
+        if !answered {
+            self.metrics.whole.observe_nanos(clock::now().since(arrived));
+        }
         // A client that left hears nothing, and needs nothing.
         match end {
             Ok(Some(told)) => drop(sender.try_send(Ok(told))),

@@ -20,12 +20,12 @@ pub fn run(inbox: &Inbox, view: &StatusView, why: &str) {
                 Work::LearnCluster(_, sender) => {
                     let _ = sender.send(false); // Whoever asked may have given up.
                 }
-                Work::Call(_, _, _, sender) => {
+                Work::Call(_, _, _, call) => {
                     let failure = Failure::new(
                         Reason::DiskUnfit,
                         format!("this member's log is damaged and it takes no part: {why}"),
                     );
-                    drop(sender.try_send(Err(failure)));
+                    drop(call.items.try_send(Err(failure)));
                 }
                 Work::Event(_) | Work::Completion(_) => {}
             }
