@@ -85,6 +85,8 @@ reasons! {
     Draining = "DRAINING";
     /// The disks have no room for new commands.
     DiskFull = "DISK_FULL";
+    /// The sidecar's own log is damaged: it takes no part in its group.
+    DiskUnfit = "DISK_UNFIT";
     /// This process reads another clock than the sidecar.
     ClockNamespace = "CLOCK_NAMESPACE";
     /// The stream was not read in time.

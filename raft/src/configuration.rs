@@ -3,8 +3,7 @@
 use crate::types::{Malformed, MemberId};
 use std::collections::BTreeMap;
 
-/// The membership. In effect from the moment that its entry is appended (consensus rules, section
-/// 4).
+/// The membership. In effect from the moment that its entry is appended.
 ///
 /// `outgoing` is empty but for a joint configuration; an empty half agrees with everything, so
 /// simple and joint configurations share one quorum rule.

@@ -52,7 +52,7 @@
 //! traitors: a member that lies about its disk can break what it acknowledged.
 //!
 //! Left out: leader leases, witnesses, entries fetched back from storage, and, so far, changes of
-//! the membership (the rules stand in the design; both halves are already everywhere they matter).
+//! the membership (both halves of a joint one are already everywhere they matter).
 
 mod candidate;
 mod config;

@@ -1,8 +1,8 @@
 //! The listeners of the local API: a Unix socket and, by choice, loopback TCP. Each connection says
 //! who is behind it and how it ended.
 //!
-//! The end of a connection is evidence only if the PEER caused it on the Unix socket (coordination
-//! rules, section 5): an end-of-file, or a broken pipe, that came before this side closed anything.
+//! The end of a connection is evidence only if the PEER caused it on the Unix socket: an
+//! end-of-file, or a broken pipe, that came before this side closed anything.
 //! Whatever this side cut, and all of TCP, is no evidence. The process behind a Unix connection is
 //! held by a pidfd from the moment of accepting, so that "it is dead" can never mean another
 //! process with its number.

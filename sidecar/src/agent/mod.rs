@@ -2,8 +2,8 @@
 //!
 //! One agent a boot of a sidecar. It forwards commands to the leader and answers from its OWN
 //! member's apply; it sends the heartbeat that speaks for all its sessions; it alone computes
-//! deadlines. A session whose deadline passed here is dead here, whatever the leader still thinks
-//! (coordination rules, sections 2 to 5).
+//! deadlines. A session whose deadline passed here is dead here, whatever the leader still
+//! thinks.
 //!
 //! Every command it sends is safe to repeat: sessions have keys, claims and releases have request
 //! ids, moves name the generation that they replace. So an answer that got lost is asked for again,
@@ -392,7 +392,10 @@ impl Agent {
         if self.calls.len() >= CALLS_MAX || self.operations.len() >= OPERATIONS_MAX {
             let failure = Failure::new(
                 Reason::TooManyRequests,
-                format!("{CALLS_MAX} calls are open at this sidecar, the limit; try later"),
+                format!(
+                    "too many requests are open at this sidecar (limits: {CALLS_MAX} calls, \
+                     {OPERATIONS_MAX} commands under way); try later"
+                ),
             );
             return self.finish(call, Err(failure));
         }

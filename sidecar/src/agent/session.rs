@@ -10,7 +10,7 @@ use quorate_raft::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The part of a TTL that a holder may count on, in percent: clocks run at rates within 3 %, and
-/// the rest is margin (coordination rules, section 4).
+/// the rest is margin.
 const SAFE_PERCENT: u64 = 95;
 /// After a broken connection, for a client that promised to stop 0.95 s after it.
 const BREAK_GRACE_NS: u64 = 1_000 * NANOS_PER_MS;

@@ -99,7 +99,7 @@ impl Inbox {
         request: Request,
     ) -> Result<(CallId, mpsc::Receiver<Item>), Failure> {
         let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
-        let (sender, receiver) = mpsc::channel(STREAM_ITEMS_MAX);
+        let (sender, receiver) = mpsc::channel(STREAM_ITEMS_MAX + 1);
         let call = OpenCall { items: sender, arrived: clock::now(), answered: false };
         if self.queue.push(Lane::Call, Work::Call(id, connection, request, call)) {
             return Ok((id, receiver));
@@ -293,8 +293,10 @@ impl Driver {
         if !std::mem::replace(&mut open.answered, true) {
             self.metrics.whole.observe_nanos(clock::now().since(open.arrived));
         }
-        if open.items.try_send(Ok(told)).is_err() {
-            // It reads too slowly, or left. Cutting it ends no session by itself.
+        // The last place is for the word that it reads too slowly. Cutting it ends no session.
+        let slow = open.items.capacity() <= 1;
+        let item = if slow { Err(slow_reader()) } else { Ok(told) };
+        if open.items.try_send(item).is_err() || slow {
             self.calls.remove(&call);
             self.member.handle(clock::now(), Event::Gone(call), more);
         }
@@ -332,6 +334,16 @@ impl Driver {
     fn status(&self) -> StatusView {
         StatusView::of(&self.member, &self.directory, self.draining)
     }
+}
+
+fn slow_reader() -> Failure {
+    Failure::new(
+        Reason::SlowReader,
+        format!(
+            "{STREAM_ITEMS_MAX} items of this stream wait unread, the limit; open it again, and \
+             read: the state comes first"
+        ),
+    )
 }
 
 /// Disk completions go to the inbox.

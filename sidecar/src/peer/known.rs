@@ -2,9 +2,8 @@
 //!
 //! A member's identity file keeps its last boots, each durable before that boot's first word. So a
 //! peer that has seen one boot of a member finds it in every later list of that member, unless the
-//! disk went back in time or was copied. Then the member may have forgotten a vote, and is refused
-//! (consensus rules, section 5). More restarts of a rolled-back disk do not help it: the remembered
-//! pair never comes back.
+//! disk went back in time or was copied. Then the member may have forgotten a vote, and is refused.
+//! More restarts of a rolled-back disk do not help it: the remembered pair never comes back.
 
 use quorate_raft::MemberId;
 use std::collections::BTreeMap;

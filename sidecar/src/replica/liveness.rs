@@ -4,7 +4,7 @@
 //! only move later by a change of leader. A session ends through a log entry alone; this only says
 //! when to propose one.
 //!
-//! The rules are coordination section 3. The trace that they answer: a leader appends Expire and
+//! The trace that this answers: a leader appends Expire and
 //! dies; the next acknowledges a heartbeat of that session before it applies the Expire; the holder
 //! feels safe for most of a TTL while somebody else is granted. So no acknowledgement leaves before
 //! a read round that began after the heartbeat came is confirmed and applied, nor for a session
@@ -190,7 +190,7 @@ impl Liveness {
         }
     }
 
-    /// Moves a deadline later; never earlier (coordination rules, section 4).
+    /// Moves a deadline later; never earlier.
     fn extend(&mut self, id: SessionId, to: Time) {
         let known = self.deadlines.get(&id).copied();
         let to = known.map_or(to, |known| known.max(to));

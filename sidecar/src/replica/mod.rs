@@ -14,7 +14,7 @@ pub mod planted;
 mod snapshot;
 mod stages;
 
-pub use liveness::Liveness;
+use liveness::Liveness;
 pub use stages::{Stage, Stages};
 
 use crate::frame::{Ask, Forward, ForwardReply, Heartbeat, HeartbeatAck, PeerMessage, Reply};
@@ -378,7 +378,7 @@ impl<D: Disk> Replica<D> {
         }
     }
 
-    /// Sends the heartbeat acknowledgements whose reads are done (coordination rules, section 3).
+    /// Sends the heartbeat acknowledgements whose reads are done.
     fn acknowledge(&mut self, effects: &mut Vec<Effect>) {
         if !self.leads_ready() {
             return;
@@ -563,8 +563,7 @@ fn answer(origin: Origin, reply: ForwardReply, effects: &mut Vec<Effect>) {
 fn decoded(id: LogId, payload: &[u8]) -> Command {
     match Command::decode(payload) {
         Ok(command) => command,
-        // Committed by a quorum that knows it: to skip it would make two truths (consensus rules,
-        // section 6).
+        // Committed by a quorum that knows it: to skip it would make two truths.
         Err(error) => panic!("entry {id} is of a newer version, and must not be skipped: {error}"),
     }
 }

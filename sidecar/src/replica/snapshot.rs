@@ -21,7 +21,7 @@ impl Default for Policy {
 
 impl Policy {
     /// A snapshot, if one is due and the last applied entry is durable here: one above it would
-    /// survive a crash that its log does not (consensus rules, section 1).
+    /// survive a crash that its log does not.
     pub(super) fn due(&self, node: &Node, machine: &Machine) -> Option<Snapshot> {
         let applied = node.applied();
         let base = node.snapshot().map_or(0, |s| s.last.index.0);

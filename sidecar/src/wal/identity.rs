@@ -19,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Boots that are remembered: peers pin one of them (consensus rules, section 5).
+/// Boots that are remembered: peers pin one of them.
 const BOOTS_MAX: usize = 64;
 const MAGIC: [u8; 8] = *b"QUORIDEN";
 const VERSION: u32 = 1;
