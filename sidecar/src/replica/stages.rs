@@ -1,4 +1,4 @@
-//! How long each stage of a command takes at the leader: from the append to durable, and to applied.
+//! How long each stage of a command takes at the leader: from append to durable, and to applied.
 
 use quorate_raft::{Index, LogId, Time};
 use std::collections::VecDeque;
