@@ -178,8 +178,6 @@ pub enum Leadership {
     Leader(Holder),
     /// Nobody leads.
     Nobody,
-    /// Changes were missed, because this was read too slowly; the state follows.
-    Gap,
 }
 
 /// The changes of one election.
@@ -208,7 +206,6 @@ impl Observer {
                     return Ok(Leadership::Leader(Holder::from(holder)));
                 }
                 Some(Some(Event::Nobody(_))) => return Ok(Leadership::Nobody),
-                Some(Some(Event::Gap(_))) => return Ok(Leadership::Gap),
                 // A later version's news.
                 Some(None) => {}
                 None => return Err(Error::Broken("the sidecar ended the stream".to_owned())),

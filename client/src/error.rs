@@ -77,10 +77,6 @@ reasons! {
     RequestReused = "REQUEST_REUSED";
     /// The wait ended.
     WaitExpired = "WAIT_EXPIRED";
-    /// Not allowed.
-    NotPermitted = "NOT_PERMITTED";
-    /// What was asked for is compacted away.
-    Compacted = "COMPACTED";
     /// The sidecar is stopping.
     Draining = "DRAINING";
     /// The disks have no room for new commands.
@@ -93,8 +89,6 @@ reasons! {
     SlowReader = "SLOW_READER";
     /// The group has no members yet.
     NotBootstrapped = "NOT_BOOTSTRAPPED";
-    /// The grant was released.
-    Released = "RELEASED";
     /// The sidecar's own fault.
     Internal = "INTERNAL";
 }

@@ -18,9 +18,6 @@ pub const TTL_MS_MIN: u32 = 1_000;
 /// The longest time to live of a session, in ms: 10 minutes.
 pub const TTL_MS_MAX: u32 = 600_000;
 
-/// The time to live of a session whose client did not choose, in ms.
-pub const TTL_MS_DEFAULT: u32 = 5_000;
-
 /// How many claims wait for one name, the holder not counted.
 pub const QUEUE_MAX: usize = 10_000;
 

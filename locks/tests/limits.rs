@@ -1,6 +1,6 @@
 //! The two large limits, at their full size, and the time that large things take.
 
-use quorate_locks::limits::{QUEUE_MAX, SESSIONS_MAX, TTL_MS_DEFAULT};
+use quorate_locks::limits::{QUEUE_MAX, SESSIONS_MAX};
 use quorate_locks::{
     Attachment, Claim, Command, Event, Generation, Key, Machine, Mode, NameKind, Outcome, Refusal,
     RequestId, SessionId,
@@ -27,7 +27,7 @@ impl Log {
 
     fn open(&mut self, key: u64) -> Outcome {
         let attachment = Attachment { member: 1, boot: 1 };
-        let (key, ttl_ms) = (Key(u128::from(key)), TTL_MS_DEFAULT);
+        let (key, ttl_ms) = (Key(u128::from(key)), 5_000);
         self.apply(&Command::Open { key, ttl_ms, attachment, label: String::new() })
     }
 

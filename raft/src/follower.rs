@@ -129,6 +129,7 @@ impl Node {
                 self.take_append(from, Append { prev, entries, commit }, round, out);
             }
             Body::Snapshot { .. } => self.take_part(from, body, out),
+            Body::Commit { commit } => self.follow_commit(commit),
             Body::TimeoutNow { last } => self.take_order(last, out),
             _ => {}
         }

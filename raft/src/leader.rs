@@ -327,15 +327,24 @@ impl Node {
             progress.sent(last.index, cost);
             sent = true;
         }
-        let known = self.commit.index.min(progress.next.previous());
-        let news = matches!(progress.state, State::Stream(_)) && progress.told < known;
-        if !sent && (progress.due || news || progress.asked < round) {
+        if !sent && (progress.due || progress.asked < round) {
             self.send_append(to, progress, (Vec::new(), round), out);
         }
         progress.due = false;
+        self.send_notice(to, progress, out);
     }
 
-    /// An append of what follows `next - 1`; without entries a heartbeat, a probe, a notice.
+    /// Tells of a commit that no append of this flush has told of.
+    fn send_notice(&self, to: MemberId, progress: &mut Progress, out: &mut Output) {
+        let held = self.commit.index < progress.next;
+        let news = progress.told < self.commit.index;
+        if matches!(progress.state, State::Stream(_)) && held && news {
+            progress.told = self.commit.index;
+            self.send(to, Body::Commit { commit: self.commit }, IoSeq(0), out);
+        }
+    }
+
+    /// An append of what follows `next - 1`; without entries a heartbeat or a probe.
     fn send_append(
         &self,
         to: MemberId,

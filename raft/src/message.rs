@@ -211,7 +211,7 @@ pub enum Body {
         /// Yes.
         granted: bool,
     },
-    /// Entries after `prev`; none: a heartbeat, a probe or a commit notice.
+    /// Entries after `prev`; none: a heartbeat or a probe.
     Append {
         /// The entry before the first of `entries`.
         prev: LogId,
@@ -252,6 +252,12 @@ pub enum Body {
         received: u64,
         /// The round of the message answered.
         round: Round,
+    },
+    /// The leader committed up to here: for a log that streams. Never answered, and never repeated:
+    /// each append says it again.
+    Commit {
+        /// The receiver advances to it only if its log holds it.
+        commit: LogId,
     },
     /// Stand now, without waiting; only if your log ends here.
     TimeoutNow {

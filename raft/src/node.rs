@@ -170,7 +170,10 @@ impl Node {
                     self.follower_answered(from, body, out);
                 }
             }
-            Body::Append { .. } | Body::Snapshot { .. } | Body::TimeoutNow { .. } => {
+            Body::Append { .. }
+            | Body::Commit { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow { .. } => {
                 self.leader_spoke(from, term, body, out);
             }
         }
@@ -409,22 +412,10 @@ impl Node {
         self.drained
     }
 
-    /// Whether this member leads and its term's no-op was handed to apply.
-    #[must_use]
-    pub fn is_leader_ready(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if self.handed >= leader.noop)
-    }
-
     /// Bytes of the entries after the snapshot.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
         self.log.bytes()
-    }
-
-    /// How many entries come after the snapshot.
-    #[must_use]
-    pub fn log_entries(&self) -> u64 {
-        self.log.last().index.0 - self.log.snapshot_index().0
     }
 
     /// The newest snapshot.

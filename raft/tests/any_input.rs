@@ -65,7 +65,7 @@ impl Dice {
         };
         let (last, prev) = (self.log_id(node), self.log_id(node));
         let round = Round(self.number(2));
-        let body = match self.below(12) {
+        let body = match self.below(13) {
             0 => Body::PreVote { last },
             1 => Body::PreVoteReply { granted: self.yes(), asked: Term(self.number(term)) },
             2 => Body::Vote { last, transfer: self.yes() },
@@ -78,6 +78,7 @@ impl Dice {
                 Body::AppendReply { round, answer }
             }
             6 => Body::SnapshotReply { last, received: self.number(5), round },
+            12 => Body::Commit { commit: last },
             7 => Body::TimeoutNow { last },
             8 => Body::Snapshot {
                 last,

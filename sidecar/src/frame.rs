@@ -1,7 +1,7 @@
 //! What sidecars say to each other beside Raft's own messages. Pure: the wire form is
 //! `peer::convert`'s.
 
-use quorate_locks::{Generation, SessionId, Token};
+use quorate_locks::{Generation, SessionId};
 use quorate_raft::{Index, LogId, Message, Term, Why};
 use std::sync::Arc;
 
@@ -85,6 +85,4 @@ pub struct HeartbeatAck {
     pub applied: Index,
     /// The sessions extended.
     pub sessions: Vec<(SessionId, Generation)>,
-    /// Tokens not extended.
-    pub not_extended: Vec<Token>,
 }

@@ -11,7 +11,7 @@ use crate::reason::Failure;
 use crate::replica::{self, Effect, Event as ReplicaEvent, Replica};
 use crate::wal::Disk;
 use quorate_locks::Attachment;
-use quorate_raft::{Configuration, MemberId, Term, Time};
+use quorate_raft::{Configuration, MemberId, Time};
 
 /// One thing that happens to a member.
 #[derive(Debug)]
@@ -48,13 +48,6 @@ pub enum Action {
     Finish(CallId, Result<Option<Told>, Failure>),
     /// The membership, for whoever dials.
     Configuration(Configuration),
-    /// Who leads.
-    Leader {
-        /// In which term.
-        term: Term,
-        /// Who, if known.
-        leader: Option<MemberId>,
-    },
     /// A peer's message made no sense.
     Ignored(MemberId, &'static str),
 }
@@ -162,11 +155,14 @@ impl<D: Disk> Member<D> {
         match effect {
             Effect::Send(to, message) => actions.push(Action::Send(to, message)),
             Effect::Ignored(from, why) => actions.push(Action::Ignored(from, why)),
-            Effect::Leader { term, leader } => actions.push(Action::Leader { term, leader }),
             Effect::Configuration(configuration) => {
                 actions.push(Action::Configuration(configuration));
             }
-            Effect::Reply(_) | Effect::Ack(_) | Effect::Applied { .. } | Effect::Restored(_) => {}
+            Effect::Reply(_)
+            | Effect::Ack(_)
+            | Effect::Applied { .. }
+            | Effect::Restored(_)
+            | Effect::Leader { .. } => {}
         }
     }
 

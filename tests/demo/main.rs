@@ -6,6 +6,7 @@
 
 mod app;
 mod fault;
+mod interrupt;
 mod record;
 mod screen;
 mod stage;
@@ -60,6 +61,7 @@ fn options(args: &[String]) -> Result<Options, String> {
 
 /// The order of faults: all kinds in turn, so that each comes at least twice in a minute.
 fn run(options: &Options) -> Result<bool, String> {
+    interrupt::watch()?;
     let screen = Screen::new(options.color);
     screen.title("Three sidecars, three applications, one leader. Now we break things.");
     let mut stage = Stage::new(&screen)?;

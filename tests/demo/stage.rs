@@ -1,6 +1,7 @@
 //! The stage: the group, the applications, the probers, and what is done to them.
 
 use super::fault::{Fault, Measure, Outcome};
+use super::interrupt;
 use super::record::{Line, Records, judge};
 use super::screen::Screen;
 use quorate_tests::cluster::{Cluster, Process, Scratch, binary};
@@ -139,7 +140,7 @@ impl<'a> Stage<'a> {
 
     /// Waits until a leader writes, every member's prober succeeds, and every member runs.
     fn steady(&mut self) -> Result<Line, String> {
-        std::thread::sleep(QUIET);
+        interrupt::pause(QUIET)?;
         let (begun, end) = (boottime_ns(), Instant::now() + PATIENCE);
         loop {
             self.cluster.refresh();
@@ -155,7 +156,7 @@ impl<'a> Stage<'a> {
                     self.gaps.iter().map(|g| g.succeeded_after(begun)).collect::<Vec<_>>()
                 ));
             }
-            std::thread::sleep(LOOK);
+            interrupt::pause(LOOK)?;
         }
     }
 
@@ -170,7 +171,7 @@ impl<'a> Stage<'a> {
                     return Ok(first);
                 }
             }
-            std::thread::sleep(LOOK);
+            interrupt::pause(LOOK)?;
         }
         Err(format!("nobody led in {PATIENCE:?} after token {after}"))
     }
@@ -194,7 +195,7 @@ impl<'a> Stage<'a> {
             if Instant::now() > end {
                 return Err(format!("no Raft leader in {PATIENCE:?}"));
             }
-            std::thread::sleep(LOOK);
+            interrupt::pause(LOOK)?;
         }
     }
 

@@ -53,9 +53,12 @@ pub enum Fault {
     /// A member crashes again and again, while the others hear nothing of each other: who leads
     /// hangs on what it remembers.
     CrashLoop,
+    /// Each new leader is killed, and the one killed before it comes back: logs grow apart, and
+    /// what was only old is replicated late (Raft paper, figure 8).
+    Turns,
 }
 
-const KINDS: [(Fault, &str, u64); 19] = [
+const KINDS: [(Fault, &str, u64); 20] = [
     (Fault::Crash, "member killed", 8),
     (Fault::CrashLeader, "leader killed", 12),
     (Fault::CrashAll, "all members killed", 3),
@@ -75,6 +78,7 @@ const KINDS: [(Fault, &str, u64); 19] = [
     (Fault::Cancel, "client cancelled", 10),
     (Fault::Transfer, "leadership handed over", 6),
     (Fault::CrashLoop, "crash loop of the swing voter", 8),
+    (Fault::Turns, "new leaders killed in turns", 8),
 ];
 
 impl Fault {
@@ -99,7 +103,7 @@ impl Fault {
 
     /// All names.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        let young = ["new leader killed", "new leader cut off"];
+        let young = ["new leader killed", "new leader cut off", "voter killed as it votes"];
         KINDS.iter().map(|(_, name, _)| *name).chain(young)
     }
 }
@@ -151,8 +155,13 @@ impl World {
                 self.deliver(leader, Event::Replica(ReplicaEvent::Transfer));
             }
             Fault::CrashLoop => {
-                let node = if self.random.permille(500) { self.leader() } else { node };
+                let node = if self.random.permille(800) { self.leader() } else { node };
                 self.crash_loop(node);
+            }
+            Fault::Turns => {
+                self.turns = self.random.between(3, 8);
+                let leader = self.leader();
+                self.turn(leader)?;
             }
             Fault::ClientDies | Fault::Disconnect | Fault::Cancel => self.bother(fault)?,
             _ => self.disturb(node, fault),
@@ -160,7 +169,39 @@ impl World {
         Ok(())
     }
 
+    /// Kills a voter as its vote leaves, often: if that is not durable yet, nobody may have it.
+    pub(super) fn after_a_vote(&mut self, node: usize) {
+        let often = if self.swing == Some(node) { 800 } else { 30 };
+        if self.healed || !self.random.permille(often) {
+            return;
+        }
+        *self.faults.entry("voter killed as it votes").or_default() += 1;
+        self.crash_after(node, 0);
+        let down = self.random.between(MILLI, 15 * MILLI);
+        self.start_after(node, down);
+    }
+
+    /// Kills a new leader; the one killed before it starts again.
+    pub(super) fn turn(&mut self, node: usize) -> Result<(), Broken> {
+        if self.healed {
+            return Ok(());
+        }
+        self.kill(node, false)?;
+        if let Some(before) = self.out.replace(node).filter(|before| *before != node) {
+            let down = self.random.between(0, 50 * MILLI);
+            self.start_after(before, down);
+        }
+        self.turns = self.turns.saturating_sub(1);
+        if self.turns == 0 {
+            self.out = None;
+            let down = self.random.between(0, 500 * MILLI);
+            self.start_after(node, down);
+        }
+        Ok(())
+    }
+
     fn crash_loop(&mut self, node: usize) {
+        self.swing = Some(node);
         let (one, other) = ((node + 1) % MEMBERS, (node + 2) % MEMBERS);
         self.network.cut(one, other);
         self.network.cut(other, one);

@@ -12,7 +12,7 @@ use crate::simulator::node::SimNode;
 use crate::simulator::random::Random;
 use crate::simulator::trace::Trace;
 use quorate_locks::{Command, NameKind};
-use quorate_raft::{Configuration, MemberId};
+use quorate_raft::{Body, Configuration, MemberId};
 use quorate_sidecar::agent::CallId;
 use quorate_sidecar::driver::Item;
 use quorate_sidecar::frame::PeerMessage;
@@ -55,6 +55,8 @@ enum Happening {
     Break(usize),
     /// A leader that has just won, or one of its voters, dies or is cut off.
     Young(usize),
+    /// The same, where new leaders are killed in turns.
+    Turn(usize),
     /// A member that was cut off is connected again.
     Uncut(usize),
     /// A member is killed, and does not come back by itself.
@@ -128,6 +130,12 @@ pub struct World {
     heard: BTreeMap<(usize, usize), u64>,
     /// A sync of each member's disk that is not disturbed, in ns.
     pub(super) usual_latency: [u64; MEMBERS],
+    /// So many of the next new leaders are killed, and the one before each starts again.
+    pub(super) turns: u64,
+    /// The last of them.
+    pub(super) out: Option<usize>,
+    /// Who crashes in a loop.
+    pub(super) swing: Option<usize>,
     /// Messages that each member sent before this are lost.
     lost_before: [u64; MEMBERS],
     connections: u64,
@@ -138,7 +146,7 @@ pub struct World {
     installs: u64,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) profile: Profile,
-    healed: bool,
+    pub(super) healed: bool,
     probed: Vec<bool>,
     broken: Option<Broken>,
 }
@@ -174,6 +182,9 @@ impl World {
             random,
             heard: BTreeMap::new(),
             usual_latency: [profile.latency_ns; MEMBERS],
+            turns: 0,
+            out: None,
+            swing: None,
             lost_before: [0; MEMBERS],
             connections: 0,
             wakes: vec![u64::MAX; CLIENTS],
@@ -295,8 +306,10 @@ impl World {
                 self.carry_out(client, deeds)?;
             }
             Happening::Young(node) => self.young_leader(node)?,
+            Happening::Turn(node) => self.turn(node)?,
             Happening::Uncut(node) => {
                 self.network.uncut(node);
+                self.swing = None;
                 self.usual_latency = [self.profile.latency_ns; MEMBERS];
             }
             Happening::Kill(node) => {
@@ -364,7 +377,10 @@ impl World {
             self.act(node, action);
         }
         // The moments after an election are where protocols break: often something happens in them.
-        if won && !self.healed && self.random.permille(self.profile.young_permille) {
+        if won && self.turns > 0 {
+            let pause = self.random.between(0, 4 * self.profile.latency_ns);
+            self.after(pause, Happening::Turn(node));
+        } else if won && !self.healed && self.random.permille(self.profile.young_permille) {
             let pause = self.random.between(0, 5 * self.profile.latency_ns);
             let pause = if self.random.permille(300) { 0 } else { pause };
             let voter = (node + 1 + self.random.index(MEMBERS - 1)) % MEMBERS;
@@ -429,6 +445,9 @@ impl World {
             Action::Send(to, message) => {
                 let Some(to) = self.nodes.iter().position(|n| n.id == to) else { return };
                 let boot = self.nodes[node].boot;
+                if is_vote(&message) {
+                    self.after_a_vote(node);
+                }
                 for delay in self.network.route(node, to).into_iter().flatten() {
                     let (message, sent) = (message.clone(), self.now);
                     let from = node;
@@ -438,10 +457,7 @@ impl World {
             Action::Tell(call, told) => self.tell(call, Ok(told), false),
             Action::Finish(call, Ok(Some(told))) => self.tell(call, Ok(told), true),
             Action::Finish(call, Err(failure)) => self.tell(call, Err(failure), true),
-            Action::Finish(_, Ok(None))
-            | Action::Configuration(_)
-            | Action::Leader { .. }
-            | Action::Ignored(..) => {}
+            Action::Finish(_, Ok(None)) | Action::Configuration(_) | Action::Ignored(..) => {}
         }
     }
 
@@ -562,7 +578,7 @@ impl World {
         self.kill(node, power)
     }
 
-    fn kill(&mut self, node: usize, power: bool) -> Result<(), Broken> {
+    pub(super) fn kill(&mut self, node: usize, power: bool) -> Result<(), Broken> {
         if self.nodes[node].member.is_none() {
             return Ok(());
         }
@@ -633,6 +649,11 @@ impl World {
         self.after(PROGRESS_NS, Happening::Heal);
         Ok(())
     }
+}
+
+fn is_vote(message: &PeerMessage) -> bool {
+    let PeerMessage::Raft(message) = message else { return false };
+    matches!(message.body, Body::VoteReply { granted: true })
 }
 
 /// One run. A panic of the product is a broken promise like any other.

@@ -6,6 +6,7 @@ use quorate_proto::v1::sessions_client::SessionsClient;
 use quorate_proto::v1::{
     AcquireRequest, CampaignRequest, OpenRequest, ReleaseRequest, ResumeRequest,
 };
+use quorate_sidecar::reason::Reason;
 use quorate_tests::cluster::{Cluster, Process, Scratch};
 use quorate_tests::load::{Caller, channel};
 use std::io::Write as _;
@@ -127,4 +128,25 @@ fn garbage_on_any_socket_harms_nobody() {
         assert!(client.acquire("x", request, 0).await.expect("answered").is_some());
     });
     assert!(!Process::new(member.pid).await_gone(std::time::Duration::ZERO), "it ended");
+}
+
+/// One table of refusals: the sidecar's is the source, the page and the client's words follow it.
+#[test]
+fn refusals_are_the_same_in_code_page_and_client() {
+    let page = include_str!("../../docs/reference/errors.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
+    let cell = |row: &'static str, at: usize| row.split(" | ").nth(at).map(str::to_owned);
+    let listed: Vec<(String, String)> = rows
+        .filter_map(|row| Some((cell(row, 0)?, cell(row, 1)?.replace('_', "").to_lowercase())))
+        .filter(|(reason, _)| reason != "reason")
+        .collect();
+    let known: Vec<(String, String)> = Reason::ALL
+        .iter()
+        .map(|reason| (reason.name().to_owned(), format!("{:?}", reason.code()).to_lowercase()))
+        .collect();
+    assert_eq!(listed, known);
+    for reason in Reason::ALL {
+        let parsed = quorate_client::Reason::parse(reason.name());
+        assert!(!matches!(parsed, quorate_client::Reason::Other(_)), "{reason:?} is not known");
+    }
 }

@@ -52,7 +52,6 @@ fn words(output: Output, name: &str, leadership: &Leadership) -> String {
                 json!({ "name": name, "event": "leader", "leader": ls::holder_as_json(leader) })
             }
             Leadership::Nobody => json!({ "name": name, "event": "nobody" }),
-            Leadership::Gap => json!({ "name": name, "event": "gap" }),
         };
         return event.to_string();
     }
@@ -69,6 +68,5 @@ fn words(output: Output, name: &str, leadership: &Leadership) -> String {
             line
         }
         Leadership::Nobody => ink(Ink::Yellow, "nobody leads"),
-        Leadership::Gap => "some changes were missed".to_owned(),
     }
 }

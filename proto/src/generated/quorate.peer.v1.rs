@@ -60,7 +60,7 @@ pub struct LogId {
 pub struct Raft {
     #[prost(uint64, tag = "1")]
     pub term: u64,
-    #[prost(oneof = "raft::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "raft::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub body: ::core::option::Option<raft::Body>,
 }
 /// Nested message and enum types in `Raft`.
@@ -85,6 +85,8 @@ pub mod raft {
         SnapshotReply(super::SnapshotReply),
         #[prost(message, tag = "10")]
         TimeoutNow(super::TimeoutNow),
+        #[prost(message, tag = "11")]
+        Commit(super::Commit),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -177,6 +179,12 @@ pub struct SnapshotReply {
     #[prost(uint64, tag = "3")]
     pub round: u64,
 }
+/// Committed up to here; never answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Commit {
+    #[prost(message, optional, tag = "1")]
+    pub commit: ::core::option::Option<LogId>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimeoutNow {
     #[prost(message, optional, tag = "1")]
@@ -261,9 +269,6 @@ pub struct HeartbeatAck {
     pub applied: u64,
     #[prost(message, repeated, tag = "4")]
     pub sessions: ::prost::alloc::vec::Vec<SessionGeneration>,
-    /// Tokens that this does not extend.
-    #[prost(uint64, repeated, tag = "5")]
-    pub not_extended: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Goodbye {}

@@ -260,7 +260,7 @@ pub struct Granted {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Lost {
-    /// SESSION_EXPIRED, SESSION_MOVED, SESSION_CLOSED, RELEASED.
+    /// SESSION_EXPIRED, SESSION_MOVED, SESSION_CLOSED, NOT_HOLDER.
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
@@ -403,7 +403,7 @@ pub struct ObserveRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaderEvent {
-    #[prost(oneof = "leader_event::Event", tags = "1, 2, 3")]
+    #[prost(oneof = "leader_event::Event", tags = "1, 2")]
     pub event: ::core::option::Option<leader_event::Event>,
 }
 /// Nested message and enum types in `LeaderEvent`.
@@ -414,15 +414,10 @@ pub mod leader_event {
         Leader(super::Holder),
         #[prost(message, tag = "2")]
         Nobody(super::Nobody),
-        /// Changes were missed because this stream was read too slowly; the state follows.
-        #[prost(message, tag = "3")]
-        Gap(super::Gap),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Nobody {}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Gap {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -60,6 +60,7 @@ pub fn message(message: &Message) -> String {
         Body::SnapshotReply { last, received, round } => {
             format!("snapshot-reply last={last} received={received}{}", in_round(*round))
         }
+        Body::Commit { commit } => format!("commit {commit}"),
         Body::TimeoutNow { last } => format!("timeout-now last={last}"),
     };
     format!("term={} {body}", message.term.0)

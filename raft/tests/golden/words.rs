@@ -233,6 +233,7 @@ impl Script {
             "snapshot-reply" => {
                 Body::SnapshotReply { last, received: words.number("received"), round }
             }
+            "commit" => Body::Commit { commit: words.log_id("commit") },
             "timeout-now" => Body::TimeoutNow { last },
             other => panic!("unknown message {other}"),
         }

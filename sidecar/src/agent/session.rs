@@ -245,16 +245,7 @@ impl Agent {
 
     /// The answer of an Open.
     pub(super) fn opened(&mut self, now: Time, call: CallId, attached: &Attached, sent: Time) {
-        let view = self.attached(now, attached, sent);
-        let Some(Call::Keeper { bond, connection, .. }) = self.calls.get(&call) else { return };
-        let (bond, connection) = (*bond, *connection);
-        match view {
-            None => self.finish(call, Err(born_dead())),
-            Some(view) => {
-                self.keep(now, call, attached.key, bond, connection);
-                self.tell(call, Told::Opened(view));
-            }
-        }
+        self.welcome(now, call, (attached, sent), Told::Opened);
     }
 
     /// The answer of a Resume.
@@ -266,6 +257,17 @@ impl Agent {
         sent: Time,
         (grants, next): (Vec<Grant>, RequestId),
     ) {
+        self.welcome(now, call, (attached, sent), |view| Told::Resumed(view, grants, next));
+    }
+
+    /// Keeps the session for the call that attached it, if that still lives.
+    fn welcome(
+        &mut self,
+        now: Time,
+        call: CallId,
+        (attached, sent): (&Attached, Time),
+        word: impl FnOnce(SessionView) -> Told,
+    ) {
         let view = self.attached(now, attached, sent);
         let Some(Call::Keeper { bond, connection, .. }) = self.calls.get(&call) else { return };
         let (bond, connection) = (*bond, *connection);
@@ -273,7 +275,7 @@ impl Agent {
             None => self.finish(call, Err(born_dead())),
             Some(view) => {
                 self.keep(now, call, attached.key, bond, connection);
-                self.tell(call, Told::Resumed(view, grants, next));
+                self.tell(call, word(view));
             }
         }
     }

@@ -5,9 +5,9 @@
 //! clients told so.
 
 use super::Work;
-use quorate_raft::Time;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::future::poll_fn;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 /// Messages of peers that wait, at most.
 const MESSAGES_MAX: usize = 16_384;
@@ -27,7 +27,8 @@ struct Lanes {
     completions: Vec<Work>,
     messages: Vec<Work>,
     calls: Vec<Work>,
-    sleeping: bool,
+    /// Of the driver, while it sleeps.
+    waker: Option<Waker>,
     dropped: u64,
 }
 
@@ -35,7 +36,6 @@ struct Lanes {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     lanes: Mutex<Lanes>,
-    wake: Condvar,
 }
 
 impl Queue {
@@ -54,37 +54,31 @@ impl Queue {
             return false;
         }
         queue.push(work);
-        let wake = std::mem::take(&mut lanes.sleeping);
+        let waker = lanes.waker.take();
         drop(lanes);
-        if wake {
-            self.wake.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
         }
         true
     }
 
-    /// Moves all that waits into `batch`, completions first; sleeps until `deadline` while there is
-    /// nothing.
-    pub(super) fn take(&self, batch: &mut Vec<Work>, now: Time, deadline: Time) {
+    /// Moves all that waits into `batch`, completions first; waits while there is nothing. Nothing
+    /// is lost when the future is dropped.
+    pub(super) async fn take(&self, batch: &mut Vec<Work>) {
+        poll_fn(|context| self.poll_take(batch, context)).await;
+    }
+
+    fn poll_take(&self, batch: &mut Vec<Work>, context: &mut Context<'_>) -> Poll<()> {
         let mut lanes = self.lock();
-        if lanes.is_empty() && deadline > now {
-            lanes.sleeping = true;
-            lanes = if deadline == Time::NEVER {
-                self.wake
-                    .wait_while(lanes, |lanes| lanes.is_empty())
-                    .unwrap_or_else(PoisonError::into_inner)
-            } else {
-                let timeout = Duration::from_nanos(deadline.since(now));
-                self.wake
-                    .wait_timeout_while(lanes, timeout, |lanes| lanes.is_empty())
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
-            };
-            lanes.sleeping = false;
+        let Lanes { completions, messages, calls, waker, .. } = &mut *lanes;
+        if completions.is_empty() && messages.is_empty() && calls.is_empty() {
+            *waker = Some(context.waker().clone());
+            return Poll::Pending;
         }
-        let Lanes { completions, messages, calls, .. } = &mut *lanes;
         batch.append(completions);
         batch.append(messages);
         batch.append(calls);
+        Poll::Ready(())
     }
 
     /// Items refused so far.
@@ -95,11 +89,5 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Lanes> {
         // A panic elsewhere ends the process; the lanes themselves are always whole.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lanes {
-    fn is_empty(&self) -> bool {
-        self.completions.is_empty() && self.messages.is_empty() && self.calls.is_empty()
     }
 }

@@ -1,5 +1,5 @@
-//! The driver: one thread that owns the member, takes batches from the inbox, and carries out what
-//! comes of them.
+//! The driver: one task that owns the member, takes batches from the inbox, and carries out what
+//! comes of them. It shares the thread of the sockets, so that a message costs no hand-over.
 //!
 //! No lock is held around the member, and nothing calls back into it: events in, actions out.
 //! Whatever arrived while a batch ran forms the next one; so batches grow with load, and a lone
@@ -24,12 +24,18 @@ use inbox::{Lane, Queue};
 use quorate_locks::Command;
 use quorate_raft::{Configuration, MemberId, Time};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
 /// Items of one call that wait for its client, at most: a client that does not read is cut then.
 pub const STREAM_ITEMS_MAX: usize = 64;
+
+/// Longer than any deadline that is worth a timer.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The last word of a call, or an item before it.
 pub type Item = Result<Told, Failure>;
@@ -170,15 +176,22 @@ impl Driver {
     }
 
     /// Runs until [`Work::Stop`]; then the log is closed cleanly.
-    pub fn run(mut self) {
+    pub async fn run(mut self) {
         let queue = Arc::clone(&self.inbox.queue);
         let configuration = self.member.replica().node().configuration().clone();
         self.dial(&configuration);
         let (mut batch, mut actions) = (Vec::new(), Vec::new());
-        loop {
-            queue.take(&mut batch, clock::now(), self.member.deadline());
+        let mut stop = false;
+        let mut alarm = pin!(sleep(NEVER));
+        while !stop {
+            let wait = Duration::from_nanos(self.member.deadline().since(clock::now()));
+            alarm.as_mut().reset(Instant::now() + wait.min(NEVER));
+            tokio::select! {
+                biased;
+                () = queue.take(&mut batch) => {}
+                () = alarm.as_mut() => {}
+            }
             let now = clock::now();
-            let mut stop = false;
             for work in batch.drain(..) {
                 stop |= matches!(work, Work::Stop);
                 self.work(now, work, &mut actions);
@@ -188,10 +201,10 @@ impl Driver {
                 self.carry_out(&mut actions);
             }
             self.measure();
-            if stop {
-                return self.member.close();
-            }
         }
+        let member = self.member;
+        // Waits for the disk, and the sockets' goodbyes must not wait with it.
+        let _ = tokio::task::spawn_blocking(move || member.close()).await;
     }
 
     fn work(&mut self, now: Time, work: Work, actions: &mut Vec<Action>) {
@@ -281,7 +294,6 @@ impl Driver {
                 Action::Tell(call, told) => self.tell(call, told, &mut more),
                 Action::Finish(call, end) => self.finish(call, end),
                 Action::Configuration(configuration) => self.dial(&configuration),
-                Action::Leader { .. } => {}
                 Action::Ignored(from, why) => self.metrics.peer_ignored(from, why),
             }
         }

@@ -6,11 +6,11 @@ use crate::reason::{Failure, Reason};
 use std::sync::Arc;
 
 /// Runs until [`Work::Stop`].
-pub fn run(inbox: &Inbox, view: &StatusView, why: &str) {
+pub async fn run(inbox: &Inbox, view: &StatusView, why: &str) {
     let queue = Arc::clone(&inbox.queue);
     let mut batch = Vec::new();
     loop {
-        queue.take(&mut batch, quorate_raft::Time(0), quorate_raft::Time::NEVER);
+        queue.take(&mut batch).await;
         for work in batch.drain(..) {
             match work {
                 Work::Stop => return,

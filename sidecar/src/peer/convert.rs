@@ -7,7 +7,7 @@
 use super::known::Boot;
 use crate::frame::{Ask, Forward, ForwardReply, Heartbeat, HeartbeatAck, PeerMessage, Reply};
 use prost::bytes::Bytes;
-use quorate_locks::{Generation, SessionId, Token};
+use quorate_locks::{Generation, SessionId};
 use quorate_proto::peer as wire;
 use quorate_proto::peer::forward::What;
 use quorate_proto::peer::forward_reply::Outcome;
@@ -158,7 +158,6 @@ pub fn to_frame(message: &PeerMessage) -> wire::Frame {
             term: ack.term.0,
             applied: ack.applied.0,
             sessions: to_sessions(&ack.sessions),
-            not_extended: ack.not_extended.iter().map(|token| token.0).collect(),
         }),
     })
 }
@@ -211,6 +210,7 @@ fn to_body(body: &Body) -> WireBody {
             let (last, received, round) = (log_id(*last), *received, round.0);
             WireBody::SnapshotReply(wire::SnapshotReply { last, received, round })
         }
+        Body::Commit { commit } => WireBody::Commit(wire::Commit { commit: log_id(*commit) }),
         Body::TimeoutNow { last } => WireBody::TimeoutNow(wire::TimeoutNow { last: log_id(*last) }),
     }
 }
@@ -254,7 +254,6 @@ pub fn from_frame(frame: wire::Frame) -> Result<Received, BadFrame> {
             term: Term(ack.term),
             applied: Index(ack.applied),
             sessions: from_sessions(&ack.sessions),
-            not_extended: ack.not_extended.into_iter().map(Token).collect(),
         }),
     };
     Ok(Received::Message(message))
@@ -326,6 +325,7 @@ fn from_body(body: WireBody) -> Result<Body, BadFrame> {
             received: reply.received,
             round: Round(reply.round),
         },
+        WireBody::Commit(notice) => Body::Commit { commit: need("commit.commit", notice.commit)? },
         WireBody::TimeoutNow(now) => Body::TimeoutNow { last: need("timeout_now.last", now.last)? },
     })
 }

@@ -64,7 +64,7 @@ impl Dice {
 
     fn body(&mut self) -> Body {
         let (last, round) = (self.log_id(), Round(self.number()));
-        match self.below(10) {
+        match self.below(11) {
             0 => Body::PreVote { last },
             1 => Body::PreVoteReply { granted: self.below(2) == 0, asked: Term(self.number()) },
             2 => Body::Vote { last, transfer: self.below(2) == 0 },
@@ -87,6 +87,7 @@ impl Dice {
                 Body::Snapshot { last, configuration, offset, total, chunk, round }
             }
             8 => Body::SnapshotReply { last, received: self.number(), round },
+            9 => Body::Commit { commit: last },
             _ => Body::TimeoutNow { last },
         }
     }
@@ -123,7 +124,6 @@ impl Dice {
                 term,
                 applied: Index(self.number()),
                 sessions: self.sessions(),
-                not_extended: vec![Token(self.number()), Token(self.number())],
             }),
             _ => PeerMessage::Raft(Message { term, body: self.body() }),
         }

@@ -161,7 +161,7 @@ fn weight(message: &PeerMessage) -> usize {
             Ask::ReadIndex => 0,
         },
         PeerMessage::Heartbeat(beat) => beat.sessions.len() * PAIR,
-        PeerMessage::HeartbeatAck(ack) => (ack.sessions.len() + ack.not_extended.len()) * PAIR,
+        PeerMessage::HeartbeatAck(ack) => ack.sessions.len() * PAIR,
         PeerMessage::ForwardReply(_) => 0,
     };
     payload + OVERHEAD_BYTES

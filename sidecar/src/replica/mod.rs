@@ -386,8 +386,7 @@ impl<D: Disk> Replica<D> {
         let (term, applied) = (self.node.term(), self.node.applied());
         while let Some((origin, beat)) = self.liveness.next_confirmed(applied) {
             let sessions = self.liveness.renewable(&beat, &self.machine);
-            let ack =
-                HeartbeatAck { seq: beat.seq, term, applied, sessions, not_extended: Vec::new() };
+            let ack = HeartbeatAck { seq: beat.seq, term, applied, sessions };
             effects.push(match origin {
                 Origin::Local => Effect::Ack(ack),
                 Origin::Peer(to) => Effect::Send(to, PeerMessage::HeartbeatAck(ack)),

@@ -29,11 +29,10 @@ use sinks::{ClientSink, HealthView, Sink};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tonic::transport::Server;
 
@@ -167,7 +166,7 @@ fn recovered_member(
     Ok(Member::new(replica, directory.boot().bits, Timing::new(timeout)))
 }
 
-/// Recovers, and starts the driver's thread. A damaged log starts one that only answers Status.
+/// Recovers, and starts the driver. A damaged log starts one that only answers Status.
 fn start(config: Config, mut directory: DataDir) -> Result<Parts, Failed> {
     let (inbox, metrics) = (Inbox::default(), Arc::new(Metrics::default()));
     let options = FsOptions { flush_delay: config.flush_delay, ..FsOptions::default() };
@@ -175,8 +174,7 @@ fn start(config: Config, mut directory: DataDir) -> Result<Parts, Failed> {
     let (wal, recovered) = opened.map_err(|e| failed(74, e))?;
     let tls = load_tls(&config)?;
     let peers = start_peers(&config, &directory, &inbox, (tls.clone(), &metrics));
-    let builder = std::thread::Builder::new().name("driver".to_owned());
-    let (thread_inbox, mut damage) = (inbox.clone(), String::new());
+    let (driver_inbox, mut damage) = (inbox.clone(), String::new());
     let driver = match recovered.verdict.clone() {
         Verdict::Unfit { reason } => {
             log_line(
@@ -186,10 +184,10 @@ fn start(config: Config, mut directory: DataDir) -> Result<Parts, Failed> {
             );
             damage.clone_from(&reason);
             let view = StatusView::unfit(&directory);
-            builder.spawn(move || {
+            tokio::spawn(async move {
                 // Held for as long as this runs: nobody else may open them.
                 let _held = (directory, wal);
-                unfit::run(&thread_inbox, &view, &reason);
+                unfit::run(&driver_inbox, &view, &reason).await;
             })
         }
         verdict => {
@@ -197,11 +195,10 @@ fn start(config: Config, mut directory: DataDir) -> Result<Parts, Failed> {
             let member = recovered_member(&config, &directory, (wal, recovered))?;
             let parts = (peers.clone(), directory, Arc::clone(&metrics));
             let (driver_peers, directory, metrics) = parts;
-            let driver = Driver::new(member, thread_inbox, driver_peers, directory, metrics);
-            builder.spawn(move || driver.run())
+            let driver = Driver::new(member, driver_inbox, driver_peers, directory, metrics);
+            tokio::spawn(driver.run())
         }
     };
-    let driver = driver.map_err(|e| failed(71, format!("no thread for the driver: {e}")))?;
     let node = Arc::new(NodeInfo { name: config.name.clone(), unfit: damage });
     Ok(Parts { config, inbox, metrics, node, peers, tls, driver })
 }
@@ -298,9 +295,8 @@ async fn end(parts: Parts, mut tasks: JoinSet<()>, clients: &Connections) {
     parts.peers.goodbye();
     parts.peers.closed(CLOSE_MAX).await;
     parts.inbox.push(Work::Stop);
-    let driver = tokio::task::spawn_blocking(move || parts.driver.join());
     // Late is late: what was acknowledged is on the disk already.
-    let _ = timeout(CLOSE_MAX, driver).await;
+    let _ = timeout(CLOSE_MAX, parts.driver).await;
     tasks.abort_all();
 }
 

@@ -180,7 +180,6 @@ pub struct Progress {
 pub struct Stats {
     pub(super) flushes: u64,
     pub(super) written_bytes: u64,
-    pub(super) flush_nanos: u64,
     pub(super) skipped_snapshots: u64,
 }
 
@@ -195,12 +194,6 @@ impl Stats {
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes
-    }
-
-    /// Nanoseconds spent in those syncs.
-    #[must_use]
-    pub fn flush_nanos(&self) -> u64 {
-        self.flush_nanos
     }
 
     /// Snapshots of our own that were skipped for lack of room. Nothing is lost: the log is whole.

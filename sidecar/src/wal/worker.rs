@@ -149,7 +149,6 @@ impl Shared {
         assert!(seq >= state.progress.durable, "batches complete in order");
         state.progress.durable = seq;
         state.stats.flushes += cost.flushes;
-        state.stats.flush_nanos += cost.flush_nanos;
         state.stats.written_bytes += cost.written_bytes;
         for mut batch in group.drain(..) {
             if state.pool.len() < POOL_MAX && batch.bytes.capacity() <= POOL_BYTES_MAX {
