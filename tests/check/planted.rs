@@ -15,9 +15,9 @@ mod bugs {
 
     /// The bugs, and a seed that is known to find each.
     pub const BUGS: [(&str, u64); 5] = [
-        ("vote answered before it is durable", 112),
-        ("entries answered before the sync", 1),
-        ("old-term entry committed by counting", 67),
+        ("vote answered before it is durable", 102),
+        ("entries answered before the sync", 10),
+        ("old-term entry committed by counting", 157),
         ("expiry outside the log", 1),
         ("token not from replicated state", 1),
     ];

@@ -33,6 +33,8 @@ struct Belief {
 #[derive(Default)]
 pub struct Checker {
     leaders: BTreeMap<u64, MemberId>,
+    /// To whom each member gave its vote: (member, term).
+    votes: BTreeMap<(MemberId, u64), MemberId>,
     settled: BTreeMap<u64, Settled>,
     states: BTreeMap<u64, u64>,
     model: Model,
@@ -69,6 +71,17 @@ impl Checker {
         }
         *checked = applied;
         Ok(())
+    }
+
+    /// A member gives one vote a term, whatever happens to it in between.
+    pub fn vote(&mut self, voter: MemberId, term: u64, to: MemberId) -> Result<(), Broken> {
+        self.count("one vote a term");
+        match self.votes.insert((voter, term), to) {
+            Some(earlier) if earlier != to => {
+                Err(format!("{voter} voted for {earlier} and for {to} in term {term}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// One leader a term, and each has all that was committed in earlier terms. (One that wins an

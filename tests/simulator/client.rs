@@ -15,6 +15,7 @@ use quorate_sidecar::agent::{
 use quorate_sidecar::driver::Item;
 use quorate_sidecar::member::Event;
 use quorate_sidecar::reason::Reason;
+use std::collections::BTreeSet;
 
 const MILLI: u64 = 1_000_000;
 
@@ -94,6 +95,8 @@ pub struct Client {
     deadline: Option<Deadline>,
     next_request: u64,
     next_call: u64,
+    /// Calls that have not ended.
+    calls: BTreeSet<CallId>,
     task: Option<Task>,
     random: Random,
     names: Vec<(String, NameKind)>,
@@ -125,6 +128,7 @@ impl Client {
             deadline: None,
             next_request: 1,
             next_call: 0,
+            calls: BTreeSet::new(),
             task: None,
             random,
             names,
@@ -133,9 +137,17 @@ impl Client {
         }
     }
 
+    /// Its session's key at the moment.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
     fn call_id(&mut self) -> CallId {
         self.next_call += 1;
-        CallId(u64::try_from(self.number).expect("small") << 40 | self.next_call)
+        let call = CallId(u64::try_from(self.number).expect("small") << 40 | self.next_call);
+        self.calls.insert(call);
+        call
     }
 
     /// Whether a call is this client's.
@@ -145,21 +157,27 @@ impl Client {
     }
 
     /// Makes it prove, once, that a new session is granted a name of its own.
-    pub fn probe(&mut self, now: Time) -> Vec<Deed> {
-        let mut deeds = Vec::new();
+    pub fn probe(&mut self) -> Vec<Deed> {
+        let mut deeds = self.drop_calls();
         self.forget_session(&mut deeds);
         self.probing = true;
         deeds.push(Deed::Wake(MILLI));
-        let _ = now;
         deeds
+    }
+
+    /// All that it asked, and was not answered to the end, ends.
+    fn drop_calls(&mut self) -> Vec<Deed> {
+        let calls = std::mem::take(&mut self.calls);
+        calls.into_iter().map(|call| Deed::Send(Event::Gone(call))).collect()
     }
 
     /// The process dies and is replaced by a new one with a new session.
     pub fn die(&mut self) -> Vec<Deed> {
-        let mut deeds = vec![
+        let mut deeds = self.drop_calls();
+        deeds.extend([
             Deed::Send(Event::ConnectionEnded { connection: self.connection, by_peer: true }),
             Deed::Send(Event::ProcessDead(self.connection)),
-        ];
+        ]);
         self.forget_session(&mut deeds);
         deeds.push(Deed::Wake(self.random.between(20, 500) * MILLI));
         deeds
@@ -167,12 +185,12 @@ impl Client {
 
     /// The connection breaks; the process lives and comes back.
     pub fn disconnect(&mut self, sidecar_died: bool) -> Vec<Deed> {
-        let mut deeds = Vec::new();
-        if !sidecar_died {
+        let mut deeds = self.drop_calls();
+        if sidecar_died {
+            // Nobody is there to hear of it.
+            deeds.clear();
+        } else {
             let connection = self.connection;
-            for call in self.open_calls() {
-                deeds.push(Deed::Send(Event::Gone(call)));
-            }
             deeds.push(Deed::Send(Event::ConnectionEnded { connection, by_peer: true }));
         }
         self.phase = Phase::Apart;
@@ -191,14 +209,6 @@ impl Client {
         self.forget_session(&mut deeds);
         deeds.push(Deed::Wake(self.random.between(5, 100) * MILLI));
         deeds
-    }
-
-    fn open_calls(&self) -> Vec<CallId> {
-        let keeper = match self.phase {
-            Phase::Attaching(call) | Phase::Attached(call) => Some(call),
-            Phase::Apart => None,
-        };
-        keeper.into_iter().chain(self.task.as_ref().map(|t| t.call)).collect()
     }
 
     fn give_up(&mut self, deeds: &mut Vec<Deed>) {
@@ -364,6 +374,9 @@ impl Client {
 
     /// An item of one of its calls. `last`: the call ends with it.
     pub fn told(&mut self, now: Time, call: CallId, item: &Item, last: bool) -> Vec<Deed> {
+        if last || item.is_err() {
+            self.calls.remove(&call);
+        }
         let mut deeds = Vec::new();
         match self.phase {
             Phase::Attaching(of) if of == call => self.attaching(now, item, &mut deeds),

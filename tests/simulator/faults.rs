@@ -176,9 +176,11 @@ impl World {
             return;
         }
         *self.faults.entry("voter killed as it votes").or_default() += 1;
-        self.crash_after(node, 0);
-        let down = self.random.between(MILLI, 15 * MILLI);
-        self.start_after(node, down);
+        // While the write of it is under way, often after the vote arrived.
+        let dies = self.random.between(0, self.usual_latency[node]);
+        self.crash_after(node, dies);
+        let down = self.random.between(MILLI, 10 * MILLI);
+        self.start_after(node, dies + down);
     }
 
     /// Kills a new leader; the one killed before it starts again.
@@ -209,8 +211,17 @@ impl World {
         self.usual_latency[node] = *self.random.pick(&[LATENCY_NS, 20 * MILLI, 60 * MILLI]);
         if self.random.permille(700) {
             // What was asked before the crash arrives after it.
-            self.network.jitter_ns = self.random.between(5, 60) * MILLI;
+            self.network.jitter_ns = self.random.between(5, 150) * MILLI;
             self.network.copy_permille = 200;
+        }
+        if self.random.permille(600) {
+            // All begin anew: then both of the others may win by this one's vote, and stand at
+            // about the same time.
+            for whom in [one, other] {
+                self.crash_after(whom, 0);
+                let down = self.random.between(MILLI, 20 * MILLI);
+                self.start_after(whom, down);
+            }
         }
         let mut at = 0;
         for _ in 0..10 {

@@ -116,7 +116,7 @@ impl SimNode {
         let mut replica = Replica::new(node, wal)?;
         replica.set_snapshot_policy(u64::MAX, SNAPSHOT_ENTRIES);
         self.checked = replica.node().applied().0;
-        let boot_bits = self.boot * 1_000 + u64::try_from(self.id.0).expect("small");
+        let boot_bits = self.random.bits();
         self.member = Some(Member::new(replica, boot_bits, Timing::new(ELECTION_TIMEOUT_NS)));
         self.inbox.clear();
         self.scheduled = false;

@@ -147,6 +147,8 @@ pub struct World {
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) profile: Profile,
     pub(super) healed: bool,
+    /// The last applied index at that time.
+    healed_at: u64,
     probed: Vec<bool>,
     broken: Option<Broken>,
 }
@@ -194,6 +196,7 @@ impl World {
             faults: BTreeMap::new(),
             profile,
             healed: false,
+            healed_at: 0,
             probed: vec![false; CLIENTS],
             broken: None,
         }
@@ -216,7 +219,22 @@ impl World {
                 self.broken = Some(broken);
             }
         }
+        if self.broken.is_none() {
+            self.broken = self.orphaned().err();
+        }
         self.report(end)
+    }
+
+    /// After a healthy end longer than any TTL no session is left that its client gave up before.
+    fn orphaned(&self) -> Result<(), Broken> {
+        let Some(node) = self.nodes.iter().find_map(|n| n.member.as_ref()) else { return Ok(()) };
+        let machine = node.replica().machine();
+        let given_up = |key| self.clients.iter().all(|client| client.key() != key);
+        let old = machine.sessions().filter(|(id, _)| id.0 <= self.healed_at);
+        match old.map(|(id, session)| (id, session.key())).find(|(_, key)| given_up(*key)) {
+            Some((id, _)) => Err(format!("session {} outlived its client and its TTL", id.0)),
+            None => Ok(()),
+        }
     }
 
     fn report(self, end: u64) -> Report {
@@ -445,7 +463,11 @@ impl World {
             Action::Send(to, message) => {
                 let Some(to) = self.nodes.iter().position(|n| n.id == to) else { return };
                 let boot = self.nodes[node].boot;
-                if is_vote(&message) {
+                if let Some(term) = vote(&message) {
+                    let (voter, candidate) = (self.nodes[node].id, self.nodes[to].id);
+                    if let Err(broken) = self.checker.vote(voter, term, candidate) {
+                        self.broken = Some(broken);
+                    }
                     self.after_a_vote(node);
                 }
                 for delay in self.network.route(node, to).into_iter().flatten() {
@@ -633,6 +655,8 @@ impl World {
         }
         self.trace.line(self.now, format_args!("heal"));
         self.healed = true;
+        let applied = |n: &SimNode| n.member.as_ref().map(|m| m.replica().node().applied().0);
+        self.healed_at = self.nodes.iter().filter_map(applied).max().unwrap_or(0);
         self.network.heal(0);
         for node in 0..MEMBERS {
             self.nodes[node].paused_until = 0;
@@ -642,8 +666,7 @@ impl World {
             self.schedule(node);
         }
         for client in 0..CLIENTS {
-            let local = self.nodes[self.clients[client].node].local(self.now);
-            let deeds = self.clients[client].probe(local);
+            let deeds = self.clients[client].probe();
             self.carry_out(client, deeds)?;
         }
         self.after(PROGRESS_NS, Happening::Heal);
@@ -651,9 +674,10 @@ impl World {
     }
 }
 
-fn is_vote(message: &PeerMessage) -> bool {
-    let PeerMessage::Raft(message) = message else { return false };
-    matches!(message.body, Body::VoteReply { granted: true })
+/// The term in which this message gives a vote.
+fn vote(message: &PeerMessage) -> Option<u64> {
+    let PeerMessage::Raft(message) = message else { return None };
+    matches!(message.body, Body::VoteReply { granted: true }).then_some(message.term.0)
 }
 
 /// One run. A panic of the product is a broken promise like any other.

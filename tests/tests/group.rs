@@ -1,8 +1,11 @@
 //! A real group of three sidecars: every test runs on processes, sockets and logs as users have
 //! them.
 
+use quorate_proto::v1::claim_event::Event;
+use quorate_proto::v1::locks_client::LocksClient;
+use quorate_proto::v1::{Claim, HoldRequest};
 use quorate_tests::cluster::{Cluster, Process, Scratch};
-use quorate_tests::load::{Caller, boottime_ns};
+use quorate_tests::load::{Caller, boottime_ns, channel};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -174,4 +177,38 @@ fn a_dead_process_frees_its_locks_at_once() {
         assert!(token.is_some() && gap < PATIENCE / 10, "it took {gap:?}");
     });
     holder.wait().expect("reaped");
+}
+
+#[test]
+fn a_hold_that_is_half_closed_at_once_is_released() {
+    let scratch = Scratch::new("half-closed").expect("scratch");
+    let cluster = Cluster::start(scratch.path(), &[]).expect("the group starts");
+    block_on(async {
+        for round in 0..30 {
+            let endpoint = cluster.members[round % 3].endpoint.clone();
+            let mut locks = LocksClient::new(channel(endpoint).await.expect("it listens"));
+            let claim = Claim {
+                key: key(),
+                ttl_ms: 5_000,
+                boottime_ns: boottime_ns(),
+                name: "x".to_owned(),
+                request_id: 1,
+                lowest_unacked: 1,
+                ..Claim::default()
+            };
+            // The request's stream ends with its first message.
+            let request = tokio_stream::once(HoldRequest { claim: Some(claim) });
+            let mut events = locks.hold(request).await.expect("answered").into_inner();
+            let mut last = None;
+            let end = async {
+                while let Some(event) = events.message().await.expect("no failure") {
+                    last = event.event;
+                }
+            };
+            tokio::time::timeout(PATIENCE, end).await.expect("the stream ends");
+            assert!(matches!(last, Some(Event::Released(_))), "{last:?}");
+            let mut asks = caller(&cluster, round % 3).await;
+            assert_eq!(asks.holder("x").await.expect("answered"), None);
+        }
+    });
 }

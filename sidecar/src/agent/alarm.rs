@@ -35,6 +35,12 @@ impl Alarms {
         self.set.remove(&(at, alarm));
     }
 
+    /// How many are set.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.set.len()
+    }
+
     pub(super) fn next(&self) -> Time {
         self.set.first().map_or(Time::NEVER, |(at, _)| *at)
     }

@@ -41,6 +41,8 @@ pub(super) struct ClaimCall {
     operation: Option<u64>,
     /// First made in this attachment: its token was handed to nobody before.
     own: bool,
+    /// When its wait ends; [`Time::NEVER`]: with its call.
+    pub(super) until: Time,
 }
 
 impl Agent {
@@ -57,13 +59,24 @@ impl Agent {
         let known = self.sessions.get(&key).map(|s| s.is_live(now));
         let state = ClaimState::Opening;
         let (session, operation, own) = (None, None, false);
-        let pending = ClaimCall { claim, connection, stream, state, session, operation, own };
+        let until = wait.map_or(Time::NEVER, |wait| now.after(wait));
+        let pending =
+            ClaimCall { claim, connection, stream, state, session, operation, own, until };
         self.calls.insert(call, Call::Claim(Box::new(pending)));
-        if let Some(wait) = wait {
-            self.alarms.set(now.after(wait), Alarm::Call(call));
+        if until != Time::NEVER {
+            self.alarms.set(until, Alarm::Call(call));
         }
         match (known, opening) {
-            (Some(true), _) => self.ask_claim(now, call, key),
+            (Some(true), opening) => {
+                if stream {
+                    let bond = match opening {
+                        Some(opening) => opening.bond,
+                        None => self.bond_of(key, connection),
+                    };
+                    self.keep(now, call, key, bond, connection);
+                }
+                self.ask_claim(now, call, key);
+            }
             (Some(false), _) => {
                 let failure = Failure::new(
                     Reason::SessionExpired,
@@ -91,8 +104,8 @@ impl Agent {
         let key = attached.key;
         let view = self.attached(now, attached, sent);
         let Some(Call::Claim(claim)) = self.calls.get(&call) else {
-            // The caller left before it knew of the session: nobody else can.
-            return self.end_session(now, key);
+            // The caller left before it knew of the session.
+            return self.end_unless_wanted(now, key);
         };
         let connection = claim.connection;
         let bond = claim.claim.opening.as_ref().map_or(Bond::default(), |o| o.bond);
@@ -262,6 +275,7 @@ impl Agent {
     }
 
     fn unlink(&mut self, call: CallId, claim: &ClaimCall) {
+        self.alarms.cancel(claim.until, Alarm::Call(call));
         if let Some(ticket) = claim.operation {
             self.abandon(ticket);
         }

@@ -289,6 +289,7 @@ pub struct Agent {
     reads: BTreeSet<(Index, u64)>,
     /// Claims to ask again after a snapshot.
     claims_again: Vec<CallId>,
+    /// Begins at the boot's random bits: an answer meant for an earlier boot finds nobody.
     next_ticket: u64,
     observers: BTreeMap<String, BTreeSet<CallId>>,
     beats: Beats,
@@ -315,7 +316,7 @@ impl Agent {
             appended: BTreeSet::new(),
             reads: BTreeSet::new(),
             claims_again: Vec::new(),
-            next_ticket: 0,
+            next_ticket: own.boot,
             observers: BTreeMap::new(),
             beats: Beats::default(),
             alarms: Alarms::default(),
@@ -504,7 +505,12 @@ impl Agent {
     }
 
     fn finish(&mut self, call: CallId, answer: Result<Option<Told>, Failure>) {
-        self.calls.remove(&call);
+        if let Some(Call::Claim(claim)) = self.calls.remove(&call) {
+            self.alarms.cancel(claim.until, Alarm::Call(call));
+        }
         self.effects.push(Effect::Finish(call, answer));
     }
 }
+
+#[cfg(test)]
+mod tests;

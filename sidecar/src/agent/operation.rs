@@ -44,6 +44,7 @@ pub(super) enum Purpose {
     Close {
         call: Option<CallId>,
         key: Key,
+        attachment: (SessionId, Generation),
     },
     Read {
         call: CallId,
@@ -100,7 +101,7 @@ impl Agent {
 
     /// Starts a command or a read.
     pub(super) fn start_asking(&mut self, now: Time, ask: Ask, purpose: Purpose) -> u64 {
-        self.next_ticket += 1;
+        self.next_ticket = self.next_ticket.wrapping_add(1);
         let ticket = self.next_ticket;
         let operation = Operation {
             ask,
@@ -191,6 +192,16 @@ impl Agent {
         if matches!(operation.state, State::Appended(_) | State::ReadAt(_)) {
             return;
         }
+        let is_read = operation.ask == Ask::ReadIndex;
+        let fits = match reply.reply {
+            // Of an older leader: its entry may be gone already, and its successor was asked.
+            Reply::Appended(id) => !is_read && id.term >= self.term,
+            Reply::ReadAt(_) => is_read,
+            Reply::NotAppended(_) => true,
+        };
+        if !fits {
+            return;
+        }
         match reply.reply {
             // Applied before the answer came: the copy finds out how it went.
             Reply::Appended(id) if id.index <= self.applied => self.send(now, ticket),
@@ -258,10 +269,10 @@ impl Agent {
         let failure =
             failure.clone().with("outcome", if definite { "not_done" } else { "unknown" });
         match operation.purpose.clone() {
-            Purpose::Close { call: Some(call), key } => {
+            Purpose::Close { call: Some(call), key, attachment } => {
                 // The end of the session goes on without its caller.
                 if let Some(operation) = self.operations.get_mut(&ticket) {
-                    operation.purpose = Purpose::Close { call: None, key };
+                    operation.purpose = Purpose::Close { call: None, key, attachment };
                 }
                 self.arm(ticket, now.after(self.timing.resend_ns));
                 self.finish(call, Err(failure));
@@ -369,17 +380,16 @@ impl Agent {
                     _ => Ok(Some(Told::Released)),
                 },
             ),
-            (Purpose::Close { call, key }, Some(outcome)) => self.close_done(call, key, outcome),
+            (Purpose::Close { call, key, attachment }, Some(outcome)) => {
+                self.closed(key, attachment);
+                self.close_done(call, outcome);
+            }
             (purpose, Some(outcome)) => self.attach_done(now, purpose, outcome, sent),
             (_, None) => {}
         }
     }
 
-    fn close_done(&mut self, call: Option<CallId>, key: Key, outcome: &Outcome) {
-        if let Some(session) = self.sessions.get(&key) {
-            let id = session.id;
-            self.closed(key, id);
-        }
+    fn close_done(&mut self, call: Option<CallId>, outcome: &Outcome) {
         let Some(call) = call else { return };
         let answer = match outcome {
             Outcome::Closed { released } => Ok(Some(Told::Closed(*released))),
@@ -451,6 +461,16 @@ impl Agent {
 }
 
 impl Purpose {
+    /// Whether this opens or resumes the session of this key.
+    pub(super) fn attaches(&self, key: Key) -> bool {
+        match self {
+            Purpose::Open { key: of, .. }
+            | Purpose::OpenForClaim { key: of, .. }
+            | Purpose::Resume { key: of, .. } => *of == key,
+            _ => false,
+        }
+    }
+
     /// Whom the end is told.
     fn call(&self) -> Option<CallId> {
         match self {

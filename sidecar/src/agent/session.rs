@@ -15,6 +15,9 @@ const SAFE_PERCENT: u64 = 95;
 /// After a broken connection, for a client that promised to stop 0.95 s after it.
 const BREAK_GRACE_NS: u64 = 1_000 * NANOS_PER_MS;
 
+/// Connections that one session remembers, at most.
+const HOLDERS_MAX: usize = 16;
+
 /// How far a session is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -34,7 +37,8 @@ pub(super) struct Session {
     pub(super) deadline: Time,
     phase: Phase,
     in_jeopardy: bool,
-    bond: Bond,
+    /// When the next alarm of it rings.
+    alarm: Time,
     /// The calls that keep it renewed: Open, Resume, Hold, Participate.
     pub(super) keepers: BTreeSet<CallId>,
     pub(super) claims: BTreeMap<RequestId, CallId>,
@@ -43,12 +47,29 @@ pub(super) struct Session {
     pub(super) own_requests: RequestId,
     /// Opened by a Hold or Participate: ends with it.
     pub(super) of_claim: bool,
-    /// The connection of the call that opened or resumed it.
-    owner: ConnectionId,
-    owner_closed: bool,
-    owner_dead: bool,
+    /// The connections of the calls that kept it.
+    holders: BTreeMap<ConnectionId, Holder>,
+    /// Too many of them came and went for all to be remembered: only its deadline ends it.
+    crowded: bool,
     tether: Option<ConnectionId>,
     tether_closed: bool,
+}
+
+/// What is known of a connection that kept a session.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holder {
+    bond: Bond,
+    /// When its client closed it.
+    broken: Option<Time>,
+    /// The process at its other end is dead.
+    dead: bool,
+}
+
+impl Holder {
+    /// Its client promised to have stopped by then, unless it came back.
+    fn stops_at(&self) -> Option<Time> {
+        self.broken.filter(|_| self.bond.stops_at_break).map(|broken| broken.after(BREAK_GRACE_NS))
+    }
 }
 
 impl Session {
@@ -87,14 +108,29 @@ impl Session {
         Time(self.deadline.0.saturating_sub(half))
     }
 
-    /// The application is known dead: its process is, and all that its tree holds is closed here.
+    /// A connection keeps it from here on.
+    fn hold(&mut self, connection: ConnectionId, bond: Bond) {
+        if self.holders.len() >= HOLDERS_MAX {
+            self.holders.retain(|_, holder| holder.broken.is_none());
+            self.crowded = true;
+        }
+        self.holders.insert(connection, Holder { bond, broken: None, dead: false });
+    }
+
+    /// The application is known dead: all its processes are, and all that its tree holds is closed
+    /// here.
     fn is_known_dead(&self) -> bool {
-        let tree_gone = if self.bond.tethered || self.tether.is_some() {
-            self.tether.is_some() && self.tether_closed
-        } else {
-            true
-        };
-        self.owner_closed && self.owner_dead && tree_gone
+        let tethered = self.tether.is_some() || self.holders.values().any(|h| h.bond.tethered);
+        let tree_gone = !tethered || (self.tether.is_some() && self.tether_closed);
+        let dead = |holder: &Holder| holder.broken.is_some() && holder.dead;
+        let all_dead = !self.holders.is_empty() && self.holders.values().all(dead);
+        all_dead && tree_gone && !self.crowded
+    }
+
+    /// When all who kept it have stopped, as they promised; `None`: somebody need not.
+    fn stopped_at(&self) -> Option<Time> {
+        let all: Option<Vec<Time>> = self.holders.values().map(Holder::stops_at).collect();
+        all?.into_iter().max().filter(|_| !self.crowded)
     }
 }
 
@@ -195,27 +231,33 @@ impl Agent {
             deadline: safe_until(first_sent, ttl_ms),
             phase: Phase::Live,
             in_jeopardy: false,
-            bond: Bond::default(),
+            alarm: Time::NEVER,
             keepers: BTreeSet::new(),
             claims: BTreeMap::new(),
             own_requests: attached.own_requests,
             of_claim: false,
-            owner: ConnectionId(0),
-            owner_closed: false,
-            owner_dead: false,
+            holders: BTreeMap::new(),
+            crowded: false,
             tether: None,
             tether_closed: false,
         };
         let (live, view) = (session.is_live(now), session.view());
-        self.alarms.set(session.jeopardy_at().max(now), Alarm::Session(key));
+        let alarm = session.jeopardy_at().max(now);
         self.by_id.insert(id, key);
         self.sessions.insert(key, session);
+        self.arm_session(key, alarm);
         self.schedule_beat(now, Agent::heartbeat_ns(ttl_ms));
         if live {
             return Some(view);
         }
         self.end_session(now, key);
         None
+    }
+
+    /// What the client of this connection promised before.
+    pub(super) fn bond_of(&self, key: Key, connection: ConnectionId) -> Bond {
+        let holder = self.sessions.get(&key).and_then(|s| s.holders.get(&connection));
+        holder.map_or(Bond::default(), |holder| holder.bond)
     }
 
     /// Makes a call a keeper of a live session.
@@ -229,12 +271,7 @@ impl Agent {
     ) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.keepers.insert(call);
-        if session.owner != connection {
-            session.owner = connection;
-            session.owner_closed = false;
-            session.owner_dead = false;
-        }
-        session.bond = bond;
+        session.hold(connection, bond);
         let ttl_ms = session.ttl_ms;
         let keeper = Call::Keeper { key, bond, connection, established: true };
         if let Call::Keeper { established, .. } = self.calls.entry(call).or_insert(keeper) {
@@ -303,9 +340,10 @@ impl Agent {
             return self.finish(call, Err(failure));
         };
         session.phase = Phase::Ending;
-        let command = Command::Close { session: session.id, generation: session.generation };
+        let attachment = (session.id, session.generation);
+        let command = Command::Close { session: attachment.0, generation: attachment.1 };
         self.calls.insert(call, Call::Simple);
-        self.start(now, &command, Purpose::Close { call: Some(call), key });
+        self.start(now, &command, Purpose::Close { call: Some(call), key, attachment });
     }
 
     /// Sends this session's Close of its generation, until a definite answer; it is never renewed
@@ -313,8 +351,19 @@ impl Agent {
     pub(super) fn end_session(&mut self, now: Time, key: Key) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.phase = Phase::Ending;
-        let command = Command::Close { session: session.id, generation: session.generation };
-        self.start(now, &command, Purpose::Close { call: None, key });
+        let attachment = (session.id, session.generation);
+        let command = Command::Close { session: attachment.0, generation: attachment.1 };
+        self.start(now, &command, Purpose::Close { call: None, key, attachment });
+    }
+
+    /// Ends a session that came with a call that is gone, unless another call has the key too.
+    pub(super) fn end_unless_wanted(&mut self, now: Time, key: Key) {
+        let used = |s: &Session| !s.keepers.is_empty() || !s.claims.is_empty();
+        let wanted = self.sessions.get(&key).is_some_and(used)
+            || self.operations.values().any(|operation| operation.purpose.attaches(key));
+        if !wanted {
+            self.end_session(now, key);
+        }
     }
 
     pub(super) fn drop_keeper(&mut self, key: Key, call: CallId) {
@@ -334,15 +383,22 @@ impl Agent {
             self.end_session(now, key);
         } else if now >= jeopardy_at {
             let first = !std::mem::replace(&mut session.in_jeopardy, true);
-            self.alarms.set(deadline, Alarm::Session(key));
+            self.arm_session(key, deadline);
             if first {
                 for call in self.listeners(key) {
                     self.tell(call, Told::Jeopardy(deadline));
                 }
             }
         } else {
-            self.alarms.set(jeopardy_at, Alarm::Session(key));
+            self.arm_session(key, jeopardy_at);
         }
+    }
+
+    fn arm_session(&mut self, key: Key, at: Time) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        self.alarms.cancel(session.alarm, Alarm::Session(key));
+        session.alarm = at;
+        self.alarms.set(at, Alarm::Session(key));
     }
 
     /// The streams that are told of renewals: keepers, and claims that are granted.
@@ -378,6 +434,7 @@ impl Agent {
     fn forget_session(&mut self, key: Key) {
         if let Some(session) = self.sessions.remove(&key) {
             self.by_id.remove(&session.id);
+            self.alarms.cancel(session.alarm, Alarm::Session(key));
         }
     }
 
@@ -425,11 +482,10 @@ impl Agent {
             if session.tether == Some(connection) {
                 session.tether_closed = true;
             }
-            if session.owner == connection {
-                session.owner_closed = true;
-                if session.bond.stops_at_break {
-                    breaks.push((*key, session.generation));
-                }
+            let Some(holder) = session.holders.get_mut(&connection) else { continue };
+            holder.broken = Some(now);
+            if holder.bond.stops_at_break {
+                breaks.push((*key, session.generation));
             }
         }
         for (key, generation) in breaks {
@@ -440,8 +496,8 @@ impl Agent {
 
     pub(super) fn process_dead(&mut self, now: Time, connection: ConnectionId) {
         for session in self.sessions.values_mut() {
-            if session.owner == connection {
-                session.owner_dead = true;
+            if let Some(holder) = session.holders.get_mut(&connection) {
+                holder.dead = true;
             }
         }
         self.end_the_dead(now);
@@ -457,20 +513,20 @@ impl Agent {
 
     /// The client promised to have stopped by now, unless it came back.
     pub(super) fn break_due(&mut self, now: Time, key: Key, generation: Generation) {
-        let broken = self.sessions.get(&key).is_some_and(|s| {
+        let stopped = self.sessions.get(&key).is_some_and(|s| {
             s.generation == generation
                 && s.phase == Phase::Live
-                && s.owner_closed
-                && s.bond.stops_at_break
+                && s.stopped_at().is_some_and(|at| at <= now)
         });
-        if broken {
+        if stopped {
             self.end_session(now, key);
         }
     }
 
-    /// A Close came to an end: whatever it found, the session is not here any more.
-    pub(super) fn closed(&mut self, key: Key, session: SessionId) {
-        if self.sessions.get(&key).is_some_and(|s| s.id == session) {
+    /// A Close of this attachment came to an end: whatever it found, that attachment is over. A
+    /// newer one lives on.
+    pub(super) fn closed(&mut self, key: Key, attachment: (SessionId, Generation)) {
+        if self.sessions.get(&key).is_some_and(|s| (s.id, s.generation) == attachment) {
             self.tell_session_over(key, Reason::SessionClosed);
             self.forget_session(key);
         }

@@ -2,7 +2,8 @@
 //!
 //! Completions are never refused (bounded by the writes in flight). Messages of peers are dropped
 //! when too many wait: every one of them is sent again by its sender. Calls are refused, and their
-//! clients told so.
+//! clients told so; what happens to a call or its connection stays behind the call, and is never
+//! refused.
 
 use super::Work;
 use std::future::poll_fn;
@@ -20,6 +21,8 @@ pub(super) enum Lane {
     Completion,
     Message,
     Call,
+    /// The calls' lane, without its limit.
+    AfterCalls,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +51,7 @@ impl Queue {
             Lane::Completion => (&mut lanes.completions, usize::MAX),
             Lane::Message => (&mut lanes.messages, MESSAGES_MAX),
             Lane::Call => (&mut lanes.calls, CALLS_MAX),
+            Lane::AfterCalls => (&mut lanes.calls, usize::MAX),
         };
         if queue.len() >= most {
             lanes.dropped += 1;
@@ -89,5 +93,29 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Lanes> {
         // A panic elsewhere ends the process; the lanes themselves are always whole.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{CallId, ConnectionId, Request};
+    use crate::driver::Inbox;
+    use crate::member::Event;
+    use quorate_locks::Key;
+
+    #[test]
+    fn end_of_a_call_stays_behind_the_call() {
+        let inbox = Inbox::default();
+        let (id, _items) = inbox.call(ConnectionId(1), Request::Close(Key(1))).expect("room");
+        inbox.client(Event::HalfClose(id));
+        inbox.push(Work::Stop);
+        let (mut batch, mut context) = (Vec::new(), Context::from_waker(Waker::noop()));
+        assert_eq!(inbox.queue.poll_take(&mut batch, &mut context), Poll::Ready(()));
+        let [Work::Stop, Work::Call(call, ..), Work::Event(Event::HalfClose(end))] = &batch[..]
+        else {
+            panic!("{batch:?}")
+        };
+        assert_eq!((*call, *end), (CallId(1), CallId(1)));
     }
 }

@@ -22,7 +22,7 @@ use crate::replica::{Event as ReplicaEvent, Stage};
 use crate::wal::{Completion, DataDir, Disk, FsDisk};
 use inbox::{Lane, Queue};
 use quorate_locks::Command;
-use quorate_raft::{Configuration, MemberId, Time};
+use quorate_raft::{Configuration, Index, MemberId, Node, Time};
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,7 +69,7 @@ pub struct OpenCall {
 }
 
 /// The founding of a group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bootstrap {
     /// The group's identity.
     pub cluster: u128,
@@ -117,9 +117,9 @@ impl Inbox {
     }
 
     /// Something happened to a call or a connection: never refused, bounded by the calls
-    /// themselves.
+    /// themselves, and never before the call.
     pub fn client(&self, event: Event) {
-        let pushed = self.queue.push(Lane::Completion, Work::Event(event));
+        let pushed = self.queue.push(Lane::AfterCalls, Work::Event(event));
         assert!(pushed, "this lane has no limit");
     }
 
@@ -159,6 +159,8 @@ pub struct Driver {
     metrics: Arc<Metrics>,
     calls: BTreeMap<CallId, OpenCall>,
     draining: bool,
+    /// Those who founded the group and wait for the disk.
+    founders: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
 impl Driver {
@@ -172,7 +174,8 @@ impl Driver {
         metrics: Arc<Metrics>,
     ) -> Driver {
         let calls = BTreeMap::new();
-        Driver { member, inbox, peers, directory, metrics, calls, draining: false }
+        let founders = Vec::new();
+        Driver { member, inbox, peers, directory, metrics, calls, draining: false, founders }
     }
 
     /// Runs until [`Work::Stop`]; then the log is closed cleanly.
@@ -201,6 +204,7 @@ impl Driver {
                 self.carry_out(&mut actions);
             }
             self.measure();
+            self.founded();
         }
         let member = self.member;
         // Waits for the disk, and the sockets' goodbyes must not wait with it.
@@ -221,10 +225,11 @@ impl Driver {
             Work::Completion(completion) => self.completed(completion, actions),
             // Whoever asked may be gone by now.
             Work::Status(sender) => drop(sender.send(self.status())),
-            Work::Bootstrap(bootstrap, sender) => {
-                let result = self.bootstrap(*bootstrap, actions);
-                drop(sender.send(result));
-            }
+            Work::Bootstrap(bootstrap, sender) => match self.bootstrap(&bootstrap, actions) {
+                Ok(()) => self.founders.push(sender),
+                // Whoever asked may be gone by now.
+                Err(why) => drop(sender.send(Err(why))),
+            },
             Work::LearnCluster(cluster, sender) => {
                 let known = self.learn_cluster(cluster);
                 let _ = sender.send(known.is_ok()); // Whoever asked may have given up.
@@ -247,7 +252,12 @@ impl Driver {
         self.member.handle(clock::now(), Event::Replica(event), actions);
     }
 
-    fn bootstrap(&mut self, bootstrap: Bootstrap, actions: &mut Vec<Action>) -> Result<(), String> {
+    /// Founds the group; whoever asked is answered by [`Driver::founded`].
+    fn bootstrap(
+        &mut self,
+        bootstrap: &Bootstrap,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), String> {
         let own = self.member.replica().node().id();
         if bootstrap.member != own {
             return Err(format!(
@@ -258,7 +268,13 @@ impl Driver {
         if !bootstrap.configuration.incoming.contains_key(&own) {
             return Err(format!("voters do not name the member that is called, {own}"));
         }
-        let log_is_blank = self.member.replica().node().last().index.0 == 0;
+        let node = self.member.replica().node();
+        let log_is_blank = node.last().index.0 == 0;
+        if log_is_blank && node.term().0 > 0 {
+            return Err("this member has voted in its group already, and waits for its log; \
+                        nothing was changed"
+                .to_owned());
+        }
         match self.directory.cluster_id() {
             Some(known) if known != bootstrap.cluster => {
                 return Err(format!(
@@ -266,13 +282,23 @@ impl Driver {
                     bootstrap.cluster
                 ));
             }
-            // The same call again.
-            Some(_) if !log_is_blank => return Ok(()),
+            Some(_) if !log_is_blank => return same_start(node, bootstrap),
             _ => self.learn_cluster(bootstrap.cluster)?,
         }
-        let event = ReplicaEvent::Bootstrap(bootstrap.configuration, bootstrap.start);
+        let Bootstrap { configuration, start, .. } = bootstrap.clone();
+        let event = ReplicaEvent::Bootstrap(configuration, start);
         self.member.handle(clock::now(), Event::Replica(event), actions);
         Ok(())
+    }
+
+    /// Answers those who founded the group, once its first entry is durable here.
+    fn founded(&mut self) {
+        if self.member.replica().node().durable().0 == 0 {
+            return;
+        }
+        for sender in self.founders.drain(..) {
+            drop(sender.send(Ok(()))); // Whoever asked may be gone by now.
+        }
     }
 
     fn learn_cluster(&mut self, cluster: u128) -> Result<(), String> {
@@ -346,6 +372,19 @@ impl Driver {
     fn status(&self) -> StatusView {
         StatusView::of(&self.member, &self.directory, self.draining)
     }
+}
+
+/// The same call again is answered the same; another one is refused. After a compaction entry 1 is
+/// not there to compare with, and the cluster's id alone decides.
+fn same_start(node: &Node, bootstrap: &Bootstrap) -> Result<(), String> {
+    let Some(first) = node.entry(Index(1)) else { return Ok(()) };
+    let mut payload = bootstrap.configuration.encode();
+    payload.extend_from_slice(&bootstrap.start.encode());
+    if first.payload() == payload {
+        return Ok(());
+    }
+    Err("this member's log begins with other voters or another start; nothing was changed"
+        .to_owned())
 }
 
 fn slow_reader() -> Failure {

@@ -64,8 +64,7 @@ impl Liveness {
         self.order.first().map_or(Time::NEVER, |(time, _)| *time)
     }
 
-    /// A command reached this leader and will be appended. What names a session extends it on
-    /// receipt; a Close stops its acknowledgements at once.
+    /// A command reached this leader. What names a session extends it on receipt.
     pub(super) fn received(&mut self, now: Time, command: &Command, machine: &Machine) {
         if !self.active {
             return;
@@ -76,12 +75,20 @@ impl Liveness {
                     self.extend_live(id, now.after(u64::from(session.ttl_ms()) * NANOS_PER_MS));
                 }
             }
-            Command::Close { session, generation }
-                if machine.session(*session).is_some_and(|s| s.generation() == *generation) =>
-            {
-                self.end(*session);
-            }
             _ => {}
+        }
+    }
+
+    /// A Close of this session was appended: no acknowledgement of it follows. Not before: a Close
+    /// that was refused may never come again, and the session must still expire.
+    pub(super) fn close_appended(
+        &mut self,
+        (session, generation): (SessionId, Generation),
+        machine: &Machine,
+    ) {
+        let current = machine.session(session).is_some_and(|s| s.generation() == generation);
+        if self.active && current {
+            self.end(session);
         }
     }
 

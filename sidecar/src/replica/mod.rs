@@ -20,7 +20,7 @@ pub use stages::{Stage, Stages};
 use crate::frame::{Ask, Forward, ForwardReply, Heartbeat, HeartbeatAck, PeerMessage, Reply};
 use crate::wal::{Disk, Wal};
 use pending::{Pending, Tickets};
-use quorate_locks::{Command, Machine, Outcome as Answer};
+use quorate_locks::{Command, Generation, Machine, Outcome as Answer, SessionId};
 use quorate_raft::{
     Configuration, Envelope, Event as RaftEvent, Index, Input, IoSeq, Kind, LogId, MemberId,
     Message, Node, Outcome, Output, RoleName, Term, Ticket, Time, Why, Write,
@@ -136,6 +136,8 @@ pub struct Replica<D: Disk> {
     /// The leader's own timers may fire in this flush: the inbox was drained before it.
     may_expire: bool,
     snapshot_policy: snapshot::Policy,
+    /// Built, and not durable up to its last entry.
+    snapshot_waits: Option<quorate_raft::Snapshot>,
 }
 
 impl<D: Disk> Replica<D> {
@@ -164,6 +166,7 @@ impl<D: Disk> Replica<D> {
             full: false,
             may_expire: false,
             snapshot_policy: snapshot::Policy::default(),
+            snapshot_waits: None,
         })
     }
 
@@ -200,13 +203,23 @@ impl<D: Disk> Replica<D> {
         }
         self.node.flush(now, &mut self.output);
         self.settle(now, effects);
-        if let Some(snapshot) = self.snapshot_policy.due(&self.node, &self.machine) {
-            self.counts.snapshots_built += 1;
-            self.step(now, Input::SnapshotBuilt(snapshot), effects);
-        }
+        self.snapshot(now, effects);
         if !self.writes.is_empty() {
             self.wal.submit(&mut self.writes);
             assert!(self.writes.is_empty(), "the log takes all writes of a batch");
+        }
+    }
+
+    /// Takes a snapshot when one is due. A disk that always lags behind what is applied gets to
+    /// the one that waits for it.
+    fn snapshot(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.snapshot_waits.is_none() {
+            self.snapshot_waits = self.snapshot_policy.due(&self.node, &self.machine);
+        }
+        let durable = self.node.durable();
+        if let Some(snapshot) = self.snapshot_waits.take_if(|s| s.last.index <= durable) {
+            self.counts.snapshots_built += 1;
+            self.step(now, Input::SnapshotBuilt(snapshot), effects);
         }
     }
 
@@ -304,11 +317,14 @@ impl<D: Disk> Replica<D> {
             return answer(origin, refused(Why::OtherTerm), effects);
         }
         let input = match what {
-            Ask::ReadIndex => Input::Read(self.tickets.put(Pending::Forward { origin, ticket })),
+            Ask::ReadIndex => {
+                let pending = Pending::Forward { origin, ticket, closes: None };
+                Input::Read(self.tickets.put(pending))
+            }
             Ask::Command(bytes) => match self.admit(now, &bytes) {
                 Err(why) => return answer(origin, refused(why), effects),
-                Ok(()) => {
-                    let ticket = self.tickets.put(Pending::Forward { origin, ticket });
+                Ok(closes) => {
+                    let ticket = self.tickets.put(Pending::Forward { origin, ticket, closes });
                     Input::Propose(ticket, bytes)
                 }
             },
@@ -316,8 +332,13 @@ impl<D: Disk> Replica<D> {
         self.step(now, input, effects);
     }
 
-    /// Whether the leader appends a command; what it must know of it before it does.
-    fn admit(&mut self, now: Time, bytes: &Arc<[u8]>) -> Result<(), Why> {
+    /// Whether the leader appends a command; what it must know of it before it does. Gives the
+    /// attachment that it closes.
+    fn admit(
+        &mut self,
+        now: Time,
+        bytes: &Arc<[u8]>,
+    ) -> Result<Option<(SessionId, Generation)>, Why> {
         if bytes.len() > COMMAND_BYTES_MAX {
             return Err(Why::TooLarge);
         }
@@ -333,7 +354,10 @@ impl<D: Disk> Replica<D> {
             return Err(Why::DiskFull);
         }
         self.liveness.received(now, &command, &self.machine);
-        Ok(())
+        Ok(match command {
+            Command::Close { session, generation } => Some((session, generation)),
+            _ => None,
+        })
     }
 
     fn heartbeat(&mut self, now: Time, origin: Origin, beat: Heartbeat, effects: &mut Vec<Effect>) {
@@ -356,10 +380,13 @@ impl<D: Disk> Replica<D> {
     fn done(&mut self, now: Time, ticket: Ticket, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Some(pending) = self.tickets.take(ticket) else { return };
         match (pending, outcome) {
-            (Pending::Forward { origin, ticket }, outcome) => {
+            (Pending::Forward { origin, ticket, closes }, outcome) => {
                 let reply = match outcome {
                     Outcome::Appended(id) => {
                         self.stages.appended(now, id);
+                        if let Some(attachment) = closes {
+                            self.liveness.close_appended(attachment, &self.machine);
+                        }
                         Reply::Appended(id)
                     }
                     Outcome::ReadAt(index) => Reply::ReadAt(index),
@@ -414,7 +441,7 @@ impl<D: Disk> Replica<D> {
     #[cfg(feature = "planted")]
     fn expire_unlogged(
         &mut self,
-        sessions: Vec<(quorate_locks::SessionId, quorate_locks::Generation)>,
+        sessions: Vec<(SessionId, Generation)>,
         effects: &mut Vec<Effect>,
     ) {
         let mut events = Vec::new();
@@ -427,7 +454,7 @@ impl<D: Disk> Replica<D> {
     #[cfg(not(feature = "planted"))]
     fn expire_unlogged(
         &mut self,
-        _sessions: Vec<(quorate_locks::SessionId, quorate_locks::Generation)>,
+        _sessions: Vec<(SessionId, Generation)>,
         _effects: &mut Vec<Effect>,
     ) {
         unreachable!("no bug is planted in this build");
@@ -459,6 +486,7 @@ impl<D: Disk> Replica<D> {
                 let (inside, index) = (machine.last_index(), snapshot.last.index.0);
                 assert!(inside <= index, "a snapshot at {index} holds state of {inside}");
                 self.machine = machine;
+                self.snapshot_waits = None;
                 effects.push(Effect::Restored(snapshot.last));
             }
             // The leader's state is committed state: a member that cannot read it cannot go on, and

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(super) enum Pending {
     /// Some agent's command or read, under that agent's own ticket.
-    Forward { origin: Origin, ticket: u64 },
+    Forward { origin: Origin, ticket: u64, closes: Option<(SessionId, Generation)> },
     /// The read round that a heartbeat's acknowledgement rests on.
     Beat { origin: Origin, beat: Heartbeat },
     /// The leader's own expiry of these.

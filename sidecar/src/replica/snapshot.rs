@@ -20,15 +20,15 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// A snapshot, if one is due and the last applied entry is durable here: one above it would
-    /// survive a crash that its log does not.
+    /// A snapshot of the present state, if one is due. It may be handed to the node only once its
+    /// last entry is durable here: else it would survive a crash that its log does not.
     pub(super) fn due(&self, node: &Node, machine: &Machine) -> Option<Snapshot> {
         let applied = node.applied();
         let base = node.snapshot().map_or(0, |s| s.last.index.0);
         if node.log_bytes() < self.bytes && applied.0.saturating_sub(base) < self.entries {
             return None;
         }
-        if applied > node.durable() || applied.0 <= base {
+        if applied.0 <= base {
             return None;
         }
         let last = node.entry(applied)?.id();
