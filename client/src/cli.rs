@@ -29,7 +29,9 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: the command's own (128 + N if signal N ended it); \
-64 bad usage; 69 no sidecar; 75 not acquired in time; 76 lost while held.";
+64 bad usage; 66 wal: no log there; 69 no sidecar, or no majority; 73 dev: the directory cannot be \
+used; 75 not acquired in time; 76 lost while held; 126 the command cannot be run; 127 it is not \
+there.";
 
 /// How answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,8 +46,9 @@ pub enum Verb {
     ///
     /// The command sees QUORATE_NAME, QUORATE_TOKEN and QUORATE_ENDPOINT. When it ends, its process
     /// group is killed and the lock released. When the lock is lost, the command gets SIGTERM, then
-    /// SIGKILL, before anybody else can hold the lock. Without a command: holds until SIGINT or
-    /// SIGTERM, and prints the token.
+    /// SIGKILL, before anybody else can hold the lock. INT, TERM and HUP are passed on to the
+    /// command, and its end is awaited, however long that takes. Without a command: holds until
+    /// SIGINT or SIGTERM, and prints the token.
     #[command(after_long_help = "Examples:
   quorate lock backup -- ./backup.sh           wait for the lock, run, release
   quorate lock backup --try -- ./backup.sh     exit 75 at once if it is taken
@@ -63,6 +66,9 @@ pub enum Verb {
     Elect(ElectArgs),
 
     /// The group, as this sidecar sees it
+    ///
+    /// The exit code is 0 whenever the sidecar answers, also without a leader: scripts read .leader
+    /// of --output json, which is empty then.
     #[command(after_long_help = "Example:\n  quorate status --output json")]
     Status,
 
@@ -126,7 +132,7 @@ pub struct HoldArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub wait: Option<Duration>,
 
-    /// Do not wait: exit 75 if it is taken.
+    /// Do not wait: exit 75 if it is taken. Without a majority that is not known; after 5 s: 69.
     #[arg(long = "try", conflicts_with = "wait")]
     pub try_only: bool,
 
@@ -141,6 +147,16 @@ pub struct HoldArgs {
     /// The command, after `--`.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+impl HoldArgs {
+    /// Not to wait at all is to try.
+    pub fn settle(&mut self) {
+        if self.wait == Some(Duration::ZERO) {
+            self.wait = None;
+            self.try_only = true;
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -203,6 +219,14 @@ mod tests {
         assert_eq!(hold.command, ["sh", "-c", "x"]);
         assert!(hold.again && !hold.try_only);
         assert_eq!(cli.output, Output::Json);
+    }
+
+    #[test]
+    fn waiting_for_no_time_is_trying() {
+        let cli = Cli::try_parse_from(["quorate", "lock", "a", "--wait", "0s"]).unwrap();
+        let Verb::Lock(LockArgs { mut hold }) = cli.verb else { panic!("not a lock") };
+        hold.settle();
+        assert!(hold.try_only && hold.wait.is_none());
     }
 
     #[test]

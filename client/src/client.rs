@@ -128,7 +128,9 @@ impl Client {
     pub async fn status(&self) -> Result<StatusResponse, Error> {
         let link = self.link().await?;
         let answer = StatusClient::new(link.channel.clone()).get(StatusRequest {}).await;
-        Client::answered(&link, answer)
+        let mut status = Client::answered(&link, answer)?;
+        status.members.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(status)
     }
 
     /// Every open session.

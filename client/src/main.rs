@@ -1,7 +1,6 @@
 //! `quorate`: leader election and locks from the command line.
 //!
-//! Purpose: what people and scripts use. Exit codes: the child's own; 64 bad usage; 69 no sidecar;
-//! 75 not acquired in time; 76 lost while held. Must not contain a rule of sessions or deadlines:
+//! Purpose: what people and scripts use. Exit codes: see `cli.rs`. Must not contain a rule of sessions or deadlines:
 //! those are the library's.
 
 mod cli;
@@ -12,7 +11,7 @@ mod paint;
 mod wrapper;
 
 use clap::Parser as _;
-use cli::{Cli, Verb};
+use cli::{Cli, ElectArgs, LockArgs, Verb};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -33,7 +32,14 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> u8 {
-    let Cli { endpoint, output, verb } = cli;
+    let Cli { endpoint, output, mut verb } = cli;
+    if let Verb::Lock(LockArgs { hold }) | Verb::Elect(ElectArgs { hold, .. }) = &mut verb {
+        if hold.command.is_empty() && std::env::args_os().any(|word| word == "--") {
+            paint::say("nothing follows `--`; give a command, or leave out `--` to hold until ^C");
+            return exit::USAGE;
+        }
+        hold.settle();
+    }
     match verb {
         Verb::Exec(args) => wrapper::exec::run(&args),
         Verb::Foreground(args) => wrapper::terminal::run(&args),

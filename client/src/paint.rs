@@ -48,6 +48,11 @@ pub fn safe(text: &str) -> String {
         .collect()
 }
 
+/// One line for programs on standard error.
+pub fn raw(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}"); // Nobody may be there to read it.
+}
+
 /// One line of news. Where the terminal stops background writers, and we are one, it is left out:
 /// it would stop us.
 pub fn say(text: &str) {

@@ -7,7 +7,8 @@ const BINARIES: [&str; 2] = ["quorate", "quorate-sidecar"];
 const USAGE: &str = "\
 Builds quorate and quorate-sidecar in release mode and copies them.
 
-  cargo xtask install              into cargo's bin folder (~/.cargo/bin)
+  cargo xtask install              into cargo's bin folder: below CARGO_INSTALL_ROOT, CARGO_HOME,
+                                   or ~/.cargo, whichever is set first
   cargo xtask install --root DIR   into DIR/bin";
 
 /// The verb.
@@ -45,7 +46,8 @@ fn place(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 fn cargo_home() -> Result<PathBuf, String> {
-    let own = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let set = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let own = set("CARGO_INSTALL_ROOT").or_else(|| set("CARGO_HOME"));
     let below_home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
     own.or_else(below_home).ok_or_else(|| "HOME is not set; say where: --root DIR".to_owned())
 }

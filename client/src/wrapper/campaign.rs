@@ -3,8 +3,10 @@
 use super::child::{Keeper as ChildKeeper, Start, Status};
 use super::hold::{self, End, Guard};
 use super::notice::Notices;
+use super::program;
 use super::signals::Signals;
 use crate::cli::{HoldArgs, Output};
+use crate::command::{complaint, failed};
 use crate::{exit, paint};
 use quorate_client::{Candidates, Client, Error, Session, SessionOptions, Tether, VARIABLE};
 use rustix::process::Signal;
@@ -57,19 +59,23 @@ struct Campaign {
 
 /// Runs the plan; the exit code.
 pub async fn run(candidates: &Candidates, plan: Plan) -> u8 {
+    if let Some(program) = plan.hold.command.first()
+        && let Err((code, why)) = program::find(program)
+    {
+        paint::say(&format!("cannot run {}: {why}", program.display()));
+        return code;
+    }
+    let output = plan.output;
     let mut campaign = match prepare(candidates, plan).await {
         Ok(campaign) => campaign,
-        Err(error) => {
-            paint::say(&error.to_string());
-            return exit::of_error(&error);
-        }
+        Err(error) => return failed(&error, output),
     };
     loop {
         let started = Instant::now();
         let end = match campaign.round().await {
             Ok(end) => end,
             Err(miss) => {
-                let code = campaign.missed(&miss);
+                let code = campaign.missed(&miss).await;
                 campaign.leave(FAREWELL).await;
                 return code;
             }
@@ -244,25 +250,36 @@ impl Campaign {
             Output::Json => serde_json::json!({ "name": name, "token": token }).to_string(),
         };
         paint::line(&text);
+        if self.plan.output == Output::Text {
+            paint::say(&format!("holding {} until SIGINT or SIGTERM", paint::safe(name)));
+        }
     }
 
-    fn missed(&self, miss: &Miss) -> u8 {
+    async fn missed(&self, miss: &Miss) -> u8 {
         let name = paint::safe(&self.plan.hold.name);
         match miss {
             Miss::Signal(signal) => exit::of_signal(signal.as_raw()),
             Miss::TimedOut => {
-                paint::say(&format!("{name} was not acquired in time"));
+                let holder = self.holder().await;
+                paint::say(&format!("{name} was not acquired in time{holder}"));
                 exit::NOT_ACQUIRED
             }
-            Miss::Error(error) if error.is_transient() => {
-                paint::say(&format!("{name} was not acquired: {error}"));
+            Miss::Error(error) if error.is_transient() && !self.plan.hold.try_only => {
+                paint::say(&format!("{name} was not acquired: {}", complaint(error)));
                 exit::NOT_ACQUIRED
             }
-            Miss::Error(error) => {
-                paint::say(&paint::safe(&error.to_string()));
-                exit::of_error(error)
-            }
+            Miss::Error(error) => failed(error, self.plan.output),
         }
+    }
+
+    /// Who has the name, in words; nothing if that is not known at once.
+    async fn holder(&self) -> String {
+        let info = timeout(PATIENCE, self.client.get(&self.plan.hold.name)).await;
+        let holder = info.ok().and_then(Result::ok).flatten().and_then(|info| info.holder);
+        holder.map_or(String::new(), |holder| {
+            let who = paint::safe(&holder.who());
+            format!(": held by {who} with token {}", holder.token)
+        })
     }
 
     /// A pause after a command that failed quickly, longer each time. A signal ends it.

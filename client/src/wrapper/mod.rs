@@ -10,5 +10,6 @@ pub mod child;
 pub mod exec;
 pub mod hold;
 pub mod notice;
+mod program;
 pub mod signals;
 pub mod terminal;

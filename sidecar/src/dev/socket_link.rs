@@ -63,6 +63,11 @@ fn make_in(directory: &Path, target: &Path) -> io::Result<Link> {
         return other(format!("{} is not this user's own directory", directory.display()));
     }
     let path = directory.join("dev.sock");
+    let link = Link { path: path.clone(), target: target.to_owned() };
+    // Left over by a `dev` of this very directory that was killed; what answers is our own member.
+    if fs::read_link(&path).is_ok_and(|known| known == target) {
+        return Ok(link);
+    }
     if UnixStream::connect(&path).is_ok() {
         return other(format!("another cluster is alive behind {}", path.display()));
     }
@@ -74,7 +79,7 @@ fn make_in(directory: &Path, target: &Path) -> io::Result<Link> {
         Err(_) => {}
     }
     symlink(target, &path)?;
-    Ok(Link { path, target: target.to_owned() })
+    Ok(link)
 }
 
 #[cfg(test)]
@@ -92,6 +97,9 @@ mod tests {
         assert_eq!(fs::read_link(first.path()).unwrap(), target);
         let why = make_in(&directory, &base.join("b.sock")).err().unwrap().to_string();
         assert!(why.contains("another cluster is alive"), "{why}");
+        // Left over by a killed `dev` of the same directory: what answers behind it is our own.
+        std::mem::forget(first);
+        let first = make_in(&directory, &target).unwrap();
         drop(listener);
         let second = make_in(&directory, &base.join("b.sock")).unwrap();
         drop(first);

@@ -29,7 +29,7 @@ pub fn inspect(
     let owner = identity.as_ref().map(|identity| identity.member);
     let member = owner.or_else(|| logs.iter().find_map(|number| member_of(&directory, *number)));
     let Some(member) = member else {
-        return writeln!(out, "verdict: nothing here says whose log this is");
+        return Err(no_log(dir));
     };
     for last in snapshots {
         show_snapshot(&directory, last, member, out)?;
@@ -41,6 +41,22 @@ pub fn inspect(
     let expected = if has_log { Expected::Yes } else { Expected::No };
     let found = survey(&directory, member, expected).map_err(io::Error::other)?;
     show_verdict(&found, out)
+}
+
+fn no_log(dir: &Path) -> io::Error {
+    let below = |entry: io::Result<std::fs::DirEntry>| {
+        let data = entry.ok()?.path().join("data");
+        data.join("identity").is_file().then(|| data.display().to_string())
+    };
+    let mut found: Vec<String> =
+        std::fs::read_dir(dir).into_iter().flatten().filter_map(below).collect();
+    found.sort();
+    let hint = if found.is_empty() {
+        String::new()
+    } else {
+        format!("; data directories below it: {}", found.join(", "))
+    };
+    io::Error::new(io::ErrorKind::NotFound, format!("no member's log is here{hint}"))
 }
 
 fn show_identity(dir: &Path, out: &mut dyn Write) -> io::Result<Option<Identity>> {
