@@ -1,7 +1,7 @@
 //! `quorate`: leader election and locks from the command line.
 //!
-//! Purpose: what people and scripts use. Exit codes: see `cli.rs`. Must not contain a rule of sessions or deadlines:
-//! those are the library's.
+//! Purpose: what people and scripts use. Exit codes: see `cli.rs`. Must not contain a rule of
+//! sessions or deadlines: those are the library's.
 
 mod cli;
 mod command;
