@@ -12,6 +12,7 @@ use crate::quorum::has_quorum;
 use crate::types::{IoSeq, LogId, MemberId, Term, Time};
 use std::collections::BTreeSet;
 
+#[derive(Clone, Hash)]
 pub(crate) struct Candidate {
     pub(crate) votes: BTreeSet<MemberId>,
     /// When to try again.
@@ -55,8 +56,12 @@ impl Node {
     }
 
     /// Whether this member may become leader. One whose disk hangs could not even vote for itself.
+    ///
+    /// One that lost its vote by an entry not known to be committed still may, though it counts for
+    /// nothing: it may be the only one that holds this entry, and then nobody else can be elected
+    /// (dissertation, section 4.2.2). It leads until that is committed.
     pub(crate) fn may_stand(&self) -> bool {
-        self.log.configuration().is_voter(self.config.id)
+        self.log.is_voter_from(self.commit.index, self.config.id)
             && !self.drained
             && !self.is_disk_stalled()
             && self.term.0 < COUNT_MAX
@@ -77,7 +82,7 @@ impl Node {
             Role::Leader(_) => None,
         };
         match hurry {
-            Some(pace) if pace < timeout => {
+            Some(pace) if pace < timeout && self.log.configuration().is_voter(self.config.id) => {
                 let wait = self.random.between(pace, pace.saturating_mul(3));
                 (self.now.after(wait), Some(pace.saturating_mul(2)))
             }
@@ -179,12 +184,13 @@ impl Node {
         if !self.adopt(term, out) {
             return;
         }
-        if !self.log.configuration().is_voter(from) {
-            return ignore(from, "a vote of no voter", out);
-        }
         if let Role::Candidate(candidate) = &mut self.role
             && granted
         {
+            // Only the configuration's voters were asked, and it stays while this member stands.
+            if !self.log.configuration().is_voter(from) {
+                return ignore(from, "a vote of no voter", out);
+            }
             candidate.votes.insert(from);
             self.count_votes(out);
         }

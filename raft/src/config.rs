@@ -31,6 +31,9 @@ pub struct Config {
     /// Nanoseconds that a transfer may take before proposals resume. 4 T/5: below T, so that a
     /// failed transfer costs less than an election.
     pub transfer_ns: u64,
+    /// Nanoseconds that a change may wait for its new voters' logs and for a round of both halves.
+    /// 4 T/5: below T, so that who is silent is named before the leader steps down for it.
+    pub change_ns: u64,
     /// Entries on the way to one follower, at most. 256: fills a 1 ms link at 256,000 entries/s.
     pub window_entries: u64,
     /// Bytes on the way to one follower, at most. 1 MiB: fills a 1 ms link at 1 GB/s.
@@ -67,6 +70,7 @@ impl Config {
             lost_first_ns: 10 * MS,
             lost_retry_ns: 10 * MS,
             transfer_ns: 640 * MS,
+            change_ns: 640 * MS,
             window_entries: 256,
             window_bytes: MIB,
             frame_bytes: MIB,
@@ -86,6 +90,7 @@ impl Config {
         self.election_timeout_ns = nanos;
         self.heartbeat_ns = nanos / 5;
         self.transfer_ns = nanos / 5 * 4;
+        self.change_ns = nanos / 5 * 4;
         self
     }
 }

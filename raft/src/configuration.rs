@@ -1,13 +1,14 @@
 //! Who votes, who listens: the membership as of one log index.
 
-use crate::types::{Malformed, MemberId};
+use crate::types::{Index, Malformed, MemberId};
 use std::collections::BTreeMap;
 
 /// The membership. In effect from the moment that its entry is appended.
 ///
 /// `outgoing` is empty but for a joint configuration; an empty half agrees with everything, so
-/// simple and joint configurations share one quorum rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// simple and joint configurations share one quorum rule. In a joint one `learners` are those to
+/// be: a voter of `outgoing` among them still votes, until it is left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Configuration {
     /// The voters; with `outgoing` not empty, the voters to be.
     pub incoming: BTreeMap<MemberId, String>,
@@ -15,7 +16,12 @@ pub struct Configuration {
     pub outgoing: BTreeMap<MemberId, String>,
     /// Who receives the log and does not vote.
     pub learners: BTreeMap<MemberId, String>,
+    /// Where its entry is in the log. 0: not there yet, or not known.
+    pub index: Index,
 }
+
+/// Before an encoding that holds an index. No count is as large.
+const INDEXED: u8 = 0x81;
 
 impl Configuration {
     /// Members at most, over all three sets.
@@ -33,6 +39,14 @@ impl Configuration {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.incoming.is_empty() && self.outgoing.is_empty() && self.learners.is_empty()
+    }
+
+    /// Whether a group can be led under it: somebody votes, and nobody is both a voter to be and a
+    /// learner to be.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let both = self.learners.keys().any(|id| self.incoming.contains_key(id));
+        !self.incoming.is_empty() && !both
     }
 
     /// Whether both halves are in force.
@@ -80,10 +94,39 @@ impl Configuration {
             && names.map(String::len).max().unwrap_or(0) <= Self::NAME_BYTES_MAX
     }
 
-    /// Three sets, each: count (1 byte), then id (16), name length (1), name.
+    /// The joint configuration on the way from this one to `target`.
+    #[must_use]
+    pub(crate) fn joined(&self, target: &Configuration) -> Configuration {
+        assert!(!self.is_joint() && !target.is_joint(), "one change at a time");
+        Configuration { outgoing: self.incoming.clone(), index: Index(0), ..target.clone() }
+    }
+
+    /// What follows a joint configuration when the change is carried through.
+    #[must_use]
+    pub(crate) fn completed(&self) -> Configuration {
+        let (incoming, learners) = (self.incoming.clone(), self.learners.clone());
+        Configuration { incoming, learners, ..Configuration::default() }
+    }
+
+    /// What follows a joint configuration when the change is given up: the voters that were. All
+    /// others listen on, for those that were to vote were learners before.
+    #[must_use]
+    pub(crate) fn given_up(&self) -> Configuration {
+        let mut learners = self.learners.clone();
+        learners.extend(self.incoming.clone());
+        learners.retain(|id, _| !self.outgoing.contains_key(id));
+        Configuration { incoming: self.outgoing.clone(), learners, ..Configuration::default() }
+    }
+
+    /// `0x81` and the index (8 bytes, little endian) where the index is known; then three sets,
+    /// each: count (1 byte), then id (16), name length (1), name.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
+        if self.index != Index(0) {
+            bytes.push(INDEXED);
+            bytes.extend_from_slice(&self.index.0.to_le_bytes());
+        }
         for half in [&self.incoming, &self.outgoing, &self.learners] {
             assert!(
                 half.len() <= Self::MEMBERS_MAX,
@@ -106,6 +149,12 @@ impl Configuration {
     /// What is wrong with the bytes.
     pub fn decode(bytes: &[u8]) -> Result<(Configuration, &[u8]), Malformed> {
         let mut rest = bytes;
+        let mut index = Index(0);
+        if let Some((&INDEXED, after)) = rest.split_first() {
+            let (word, after) = after.split_first_chunk::<8>().ok_or(Malformed::Short)?;
+            index = Index(u64::from_le_bytes(*word));
+            rest = after;
+        }
         let mut halves: [BTreeMap<MemberId, String>; 3] = Default::default();
         for half in &mut halves {
             let (count, after) = rest.split_first().ok_or(Malformed::Short)?;
@@ -124,6 +173,6 @@ impl Configuration {
             }
         }
         let [incoming, outgoing, learners] = halves;
-        Ok((Configuration { incoming, outgoing, learners }, rest))
+        Ok((Configuration { incoming, outgoing, learners, index }, rest))
     }
 }

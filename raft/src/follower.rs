@@ -12,6 +12,7 @@ use crate::planted::{self, Bug};
 use crate::snapshot::Incoming;
 use crate::types::{Entry, Index, IoSeq, Kind, LogId, MemberId, Round, Term, Time};
 
+#[derive(Clone, Hash)]
 pub(crate) struct Follower {
     /// The leader of the current term, where one was heard of and not given up.
     pub(crate) leader: Option<MemberId>,
@@ -40,11 +41,13 @@ struct Append {
 }
 
 impl Node {
-    /// When to stand if nothing happens: uniform in T to 2 T.
+    /// When to stand if nothing happens: uniform in T to 2 T. After all voters, if this member is
+    /// none any more and may only stand in for one.
     pub(crate) fn election_deadline(&mut self) -> Time {
         let timeout = self.config.election_timeout_ns;
         let wait = self.random.between(timeout, timeout.saturating_mul(2));
-        self.now.after(wait)
+        let voter = self.log.configuration().is_voter(self.config.id);
+        self.now.after(wait).after(if voter { 0 } else { timeout })
     }
 
     /// A blank member waits for others; an only voter has nobody to wait for.
@@ -60,11 +63,12 @@ impl Node {
         self.election_deadline()
     }
 
-    /// Stands within moments instead of T.
+    /// Stands within moments instead of T, if this member is a voter.
     pub(crate) fn stand_soon(&mut self) {
-        let deadline = self.now.after(self.random.between(0, self.config.lost_first_ns));
+        let voter = self.log.configuration().is_voter(self.config.id);
+        let soon = self.now.after(self.random.between(0, self.config.lost_first_ns));
         if let Role::Follower(follower) = &mut self.role {
-            follower.deadline = deadline;
+            follower.deadline = if voter { soon } else { follower.deadline };
             follower.hurry = Some(self.config.lost_retry_ns);
         }
     }
@@ -85,6 +89,7 @@ impl Node {
             }
             Role::Leader(mut former) => {
                 former.reads.fail(leader, out);
+                former.membership.fail(leader, out);
                 (fresh, None, None)
             }
         };
@@ -222,7 +227,7 @@ impl Node {
 fn check_body(term: Term, body: &Body, config: &Config) -> Result<(), &'static str> {
     match body {
         Body::Append { prev, entries, .. } => check_append(term, *prev, entries),
-        Body::Snapshot { last, offset, total, chunk, .. } => {
+        Body::Snapshot { last, configuration, offset, total, chunk, .. } => {
             let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             let end = offset.checked_add(length).ok_or("a snapshot part out of range")?;
             if last.index == Index(0) || last.term == Term(0) || last.term > term {
@@ -230,6 +235,9 @@ fn check_body(term: Term, body: &Body, config: &Config) -> Result<(), &'static s
             }
             if last.index.0 > COUNT_MAX {
                 return Err("the index is out of range");
+            }
+            if configuration.index > last.index || !configuration.is_sound() {
+                return Err("a snapshot of no configuration");
             }
             if *total > config.snapshot_bytes || end > *total {
                 return Err("a snapshot part out of range");

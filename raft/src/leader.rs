@@ -1,40 +1,36 @@
-//! Leading: replication, commitment, reads, activity, handing over.
+//! Leading: replication, commitment, reads, activity.
 //!
 //! Invariants: a leader never deletes from its own log; it commits by counting only entries of its
 //! own term; its own match is what its own disk has; it steps down once a quorum was silent for T,
 //! or its own disk. Sends leave in `flush` only, so that a batch costs one message a member.
 
 use crate::log::entry_cost;
+use crate::membership::Membership;
 use crate::message::{Answer, Body, Event, Outcome, Output, Why};
 use crate::node::{Node, Role, ignore};
 use crate::planted::{self, Bug};
 use crate::progress::{Progress, State};
-use crate::quorum::quorum_value;
+use crate::quorum::{has_quorum, quorum_value};
 use crate::read::Reads;
+use crate::transfer::Handover;
 use crate::types::{Entry, Index, IoSeq, Kind, LogId, MemberId, Round, Term, Ticket, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+#[derive(Clone, Hash)]
 pub(crate) struct Leader {
-    /// Everybody else in the configuration.
+    /// Everybody else in the configuration, and who left and is still told so.
     pub(crate) progress: BTreeMap<MemberId, Progress>,
     /// The first entry of this term.
     pub(crate) noop: Index,
     /// The no-op was handed to apply, and the host was told.
     pub(crate) ready: bool,
     pub(crate) reads: Reads,
+    pub(crate) membership: Membership,
     /// When the next heartbeat is due.
     heartbeat: Time,
-    handover: Option<Handover>,
+    pub(crate) handover: Option<Handover>,
     /// Bytes of the entries after the commit index.
     pub(crate) uncommitted: u64,
-}
-
-/// Leadership on its way to another member. No proposals meanwhile, so that its log can catch up.
-struct Handover {
-    target: MemberId,
-    deadline: Time,
-    /// Told to stand since the last heartbeat.
-    told: bool,
 }
 
 impl Node {
@@ -54,13 +50,14 @@ impl Node {
             noop: next,
             ready: false,
             reads: Reads::default(),
+            membership: Membership::default(),
             heartbeat: self.now.after(self.config.heartbeat_ns),
             handover: None,
             uncommitted: self.log.bytes_after(self.commit.index),
         }));
     }
 
-    fn step_down(&mut self, out: &mut Output) {
+    pub(crate) fn step_down(&mut self, out: &mut Output) {
         self.follow(self.term, None, out);
     }
 
@@ -69,7 +66,7 @@ impl Node {
         let oldest = self.writes.oldest();
         let stall = oldest
             .map_or(Time::NEVER, |since| since.after(self.config.election_timeout_ns).after(1));
-        leader.heartbeat.min(handover).min(stall)
+        leader.heartbeat.min(handover).min(stall).min(leader.membership.deadline())
     }
 
     /// Whether the oldest unfinished write is older than T.
@@ -79,16 +76,15 @@ impl Node {
     }
 
     pub(crate) fn leader_timer(&mut self, out: &mut Output) {
-        if self.is_disk_stalled() || !self.is_active() {
+        let silent =
+            |node: &mut Node, out: &mut Output| !node.is_active() && !node.give_up_for_silence(out);
+        if self.is_disk_stalled() || silent(self, out) {
             return self.step_down(out);
         }
-        let Role::Leader(leader) = &mut self.role else { return };
-        if leader.handover.as_ref().is_some_and(|handover| self.now >= handover.deadline) {
-            leader.handover = None;
-            if self.drained {
-                return self.step_down(out);
-            }
+        if !self.resume_in_time(out) {
+            return;
         }
+        let Role::Leader(leader) = &mut self.role else { return };
         if self.now >= leader.heartbeat {
             leader.heartbeat = self.now.after(self.config.heartbeat_ns);
             for progress in leader.progress.values_mut() {
@@ -103,11 +99,13 @@ impl Node {
     /// Whether a quorum was heard of within T.
     fn is_active(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        let heard = |id| leader.progress.get(&id).map_or(Time(0), |progress| progress.heard);
-        let (me, now) = (self.config.id, self.now);
-        let heard = |id| if id == me { now } else { heard(id) };
-        quorum_value(self.log.configuration(), heard)
-            .is_some_and(|heard| now.since(heard) <= self.config.election_timeout_ns)
+        has_quorum(self.log.configuration(), |id| self.is_heard(leader, id))
+    }
+
+    /// Whether this member was heard of within T.
+    pub(crate) fn is_heard(&self, leader: &Leader, id: MemberId) -> bool {
+        let heard = leader.progress.get(&id).map_or(Time(0), |progress| progress.heard);
+        id == self.config.id || self.now.since(heard) <= self.config.election_timeout_ns
     }
 
     /// Whether a command may be appended now.
@@ -127,8 +125,13 @@ impl Node {
     }
 
     pub(crate) fn append_command(&mut self, command: &[u8], out: &mut Output) -> LogId {
+        self.append_own(Kind::Command, command, out)
+    }
+
+    /// Appends an entry of this term.
+    pub(crate) fn append_own(&mut self, kind: Kind, payload: &[u8], out: &mut Output) -> LogId {
         let id = LogId { term: self.term, index: self.log.last().index.next() };
-        let entry = Entry::new(id, Kind::Command, command);
+        let entry = Entry::new(id, kind, payload);
         if let Role::Leader(leader) = &mut self.role {
             leader.uncommitted += entry_cost(&entry);
         }
@@ -142,56 +145,6 @@ impl Node {
         }
         let refused = Outcome::NotAppended(self.not_leading(), self.leader());
         out.done.push((ticket, refused));
-    }
-
-    pub(crate) fn transfer(&mut self, ticket: Ticket, out: &mut Output) {
-        let outcome = match &self.role {
-            Role::Leader(leader) if leader.handover.is_some() => Err(Why::Transferring),
-            Role::Leader(_) => self.hand_over().ok_or(Why::NoTarget),
-            _ => Err(self.not_leading()),
-        };
-        let outcome = match outcome {
-            Ok(target) => Outcome::Transferring(target),
-            Err(why) => Outcome::NotAppended(why, self.leader()),
-        };
-        out.done.push((ticket, outcome));
-    }
-
-    /// Begins to hand leadership to the most caught-up voter of those heard of within T.
-    fn hand_over(&mut self) -> Option<MemberId> {
-        let timeout = self.config.election_timeout_ns;
-        let Role::Leader(leader) = &mut self.role else { return None };
-        let configuration = self.log.configuration();
-        let live = leader.progress.iter().filter(|(id, progress)| {
-            configuration.is_voter(**id) && self.now.since(progress.heard) <= timeout
-        });
-        let (target, _) = live.max_by_key(|(id, progress)| (progress.matched, **id))?;
-        let target = *target;
-        let deadline = self.now.after(self.config.transfer_ns);
-        leader.handover = Some(Handover { target, deadline, told: false });
-        Some(target)
-    }
-
-    pub(crate) fn drain(&mut self, out: &mut Output) {
-        self.drained = true;
-        match &self.role {
-            Role::Leader(leader) => {
-                let under_way = leader.handover.is_some();
-                if !under_way && self.hand_over().is_none() {
-                    self.step_down(out);
-                }
-            }
-            Role::PreCandidate(_) | Role::Candidate(_) => self.follow(self.term, None, out),
-            Role::Follower(_) => {}
-        }
-    }
-
-    pub(crate) fn undrain(&mut self) {
-        self.drained = false;
-        let deadline = self.first_deadline();
-        if let Role::Follower(follower) = &mut self.role {
-            follower.deadline = follower.deadline.min(deadline);
-        }
     }
 
     /// A follower's answer in this term.
@@ -294,19 +247,7 @@ impl Node {
         }
         self.confirm_reads(out);
         self.order_target(out);
-    }
-
-    /// Tells the target to stand once its log ends where ours does.
-    fn order_target(&mut self, out: &mut Output) {
-        let last = self.log.last();
-        let Role::Leader(leader) = &mut self.role else { return };
-        let Some(handover) = &mut leader.handover else { return };
-        let matched = leader.progress.get(&handover.target).map(|progress| progress.matched);
-        if !handover.told && matched == Some(last.index) {
-            handover.told = true;
-            let target = handover.target;
-            self.send(target, Body::TimeoutNow { last }, IoSeq(0), out);
-        }
+        self.retire(out);
     }
 
     /// Everything that may leave for one member now.
@@ -404,7 +345,10 @@ impl Node {
         assert!(leader.noop <= last.index && last.term == self.term, "a leader only appends");
         assert!(leader.uncommitted == self.log.bytes_after(self.commit.index));
         let members = self.log.configuration().members().map(|(id, _)| id);
-        assert!(members.filter(|id| *id != self.config.id).eq(leader.progress.keys().copied()));
+        let known: BTreeSet<MemberId> = members.chain(leader.membership.departing()).collect();
+        let others = known.iter().filter(|id| **id != self.config.id);
+        assert!(others.eq(leader.progress.keys()), "it knows whom it sends to");
+        self.check_membership(leader);
         for progress in leader.progress.values() {
             progress.check(last.index);
         }

@@ -44,6 +44,16 @@
 //!   the leader's term is applied. Never a lease: nothing here rests on clocks but liveness.
 //! - **Configurations** take effect when appended, are a function of snapshot and log alone, and
 //!   go back with a truncation. Vote handlers never ask the own configuration.
+//! - **Changes of the membership** ([`Input::Change`]) go by joint consensus, of any size, guarded
+//!   by the index of the configuration that the asker means. New voters are learners first and
+//!   within one window of the leader; both halves acknowledge a round after the request; any
+//!   leader leaves the joint configuration, or gives it up, but only after an entry of its own
+//!   term is committed (`membership.rs` has the traces of looser rules). One exception: a leader
+//!   gives up what it began itself in this term, and does so at once when the new half alone falls
+//!   silent. A leader lost just then, with the new half gone for good, needs an operator. A leader
+//!   that is to go offers leadership first, else leads without counting itself until its removal
+//!   is committed. Who left is told so. A member that has no vote, and knows that for committed,
+//!   never stands; one that does not know may be the only one who can be elected.
 //!
 //! # What it must not do, and leaves out
 //!
@@ -51,8 +61,7 @@
 //! [`Event::Ignored`]. An assertion stands for a bug of ours. Peers may crash and lag but are not
 //! traitors: a member that lies about its disk can break what it acknowledged.
 //!
-//! Left out: leader leases, witnesses, entries fetched back from storage, and, so far, changes of
-//! the membership (both halves of a joint one are already everywhere they matter).
+//! Left out: leader leases, witnesses, and entries fetched back from storage.
 
 mod candidate;
 mod config;
@@ -61,6 +70,7 @@ mod follower;
 mod invariants;
 mod leader;
 mod log;
+mod membership;
 mod message;
 mod node;
 pub mod planted;
@@ -69,13 +79,15 @@ mod quorum;
 mod random;
 mod read;
 mod snapshot;
+mod transfer;
 mod types;
 mod writes;
 
 pub use config::Config;
 pub use configuration::Configuration;
 pub use message::{
-    Answer, Body, Envelope, Event, Input, Message, Outcome, Output, Snapshot, Why, Write,
+    Answer, Body, Change, Envelope, Event, Input, Message, Outcome, Output, Refused, Snapshot, Why,
+    Write,
 };
 pub use node::{Node, Restored, RoleName};
 pub use quorum::{has_quorum, quorum_value};

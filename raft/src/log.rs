@@ -7,16 +7,19 @@
 
 use crate::configuration::Configuration;
 use crate::message::Snapshot;
-use crate::types::{Entry, Index, Kind, LogId, Term};
+use crate::types::{Entry, Index, Kind, LogId, MemberId, Term};
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
+#[derive(Clone)]
 pub(crate) struct Log {
     snapshot: Option<Snapshot>,
     /// The entry before the first one in memory.
     base: LogId,
     entries: VecDeque<Entry>,
-    /// Never empty: the snapshot's, then one for each configuration entry after it.
-    configurations: Vec<(Index, Configuration)>,
+    /// Never empty: the snapshot's, then one for each configuration entry after it. Each knows its
+    /// own index; the snapshot's may have come without, and then takes the snapshot's.
+    configurations: Vec<Configuration>,
     /// Rises whenever another configuration takes effect.
     version: u64,
     /// Bytes of the entries after the snapshot.
@@ -28,12 +31,12 @@ impl Log {
     /// What the disk had. Entries that do not continue the log are dropped with all after them.
     pub(crate) fn new(snapshot: Option<Snapshot>, entries: Vec<Entry>) -> Log {
         let base = snapshot.as_ref().map_or(LogId::ZERO, |snapshot| snapshot.last);
-        let configuration = snapshot.as_ref().map(|snapshot| snapshot.configuration.clone());
+        let configuration = snapshot.as_ref().map(configuration_at).unwrap_or_default();
         let mut log = Log {
             snapshot,
             base,
             entries: VecDeque::new(),
-            configurations: vec![(base.index, configuration.unwrap_or_default())],
+            configurations: vec![configuration],
             version: 0,
             bytes: 0,
             durable: base.index,
@@ -134,7 +137,7 @@ impl Log {
         assert!(entry.id().index == last.index.next(), "the log has no gaps");
         assert!(entry.id().term >= last.term, "terms never fall along the log");
         if let Some(configuration) = configuration_of(&entry) {
-            self.configurations.push((entry.id().index, configuration));
+            self.configurations.push(configuration);
             self.version += 1;
         }
         self.bytes += entry_cost(&entry);
@@ -150,9 +153,7 @@ impl Log {
             self.bytes -= entry_cost(entry);
             self.entries.pop_back();
         }
-        while self.configurations.len() > 1
-            && self.configurations.last().is_some_and(|(index, _)| *index >= from)
-        {
+        while self.configurations.len() > 1 && self.configuration_index() >= from {
             self.configurations.pop();
             self.version += 1;
         }
@@ -166,13 +167,13 @@ impl Log {
         assert!(last.index > agreed && agreed >= self.snapshot_index());
         let keep_suffix = self.holds(last);
         if keep_suffix {
-            self.configurations.retain(|(index, _)| *index > last.index);
+            self.configurations.retain(|after| after.index > last.index);
         } else {
             self.entries.clear();
             self.configurations.clear();
             self.durable = self.durable.min(agreed);
         }
-        self.configurations.insert(0, (last.index, snapshot.configuration.clone()));
+        self.configurations.insert(0, configuration_at(&snapshot));
         self.version += 1;
         self.snapshot = Some(snapshot);
         self.drop_before(last);
@@ -185,10 +186,9 @@ impl Log {
     pub(crate) fn compact(&mut self, mut snapshot: Snapshot, tail_bytes: u64) -> Index {
         let last = snapshot.last;
         assert!(self.holds(last) && last.index > self.snapshot_index());
-        let (at, configuration) = self.configuration_entry(last.index).clone();
-        snapshot.configuration = configuration.clone();
-        self.configurations.retain(|(index, _)| *index > last.index);
-        self.configurations.insert(0, (at, configuration));
+        snapshot.configuration = self.configuration_entry(last.index).clone();
+        self.configurations.retain(|after| after.index > last.index);
+        self.configurations.insert(0, snapshot.configuration.clone());
         self.snapshot = Some(snapshot);
         let mut keep = 0;
         let mut first = last.index;
@@ -231,18 +231,31 @@ impl Log {
 
     /// The configuration in effect.
     pub(crate) fn configuration(&self) -> &Configuration {
-        &self.configuration_entry(Index(u64::MAX)).1
+        self.configuration_entry(Index(u64::MAX))
     }
 
     /// Where it took effect.
     pub(crate) fn configuration_index(&self) -> Index {
-        self.configuration_entry(Index(u64::MAX)).0
+        self.configuration().index
     }
 
     /// The configuration in effect at `index`, which the snapshot does not cover.
-    fn configuration_entry(&self, index: Index) -> &(Index, Configuration) {
-        let found = self.configurations.iter().rfind(|(at, _)| *at <= index);
+    fn configuration_entry(&self, index: Index) -> &Configuration {
+        let found = self.configurations.iter().rfind(|found| found.index <= index);
         found.or(self.configurations.first()).expect("the snapshot's stays, so it is never empty")
+    }
+
+    /// Whether this member votes in a configuration that was in effect at `index`, or is since.
+    pub(crate) fn is_voter_from(&self, index: Index, id: MemberId) -> bool {
+        let first = self.configuration_entry(index).index;
+        let since = self.configurations.iter().rev().take_while(|found| found.index >= first);
+        since.into_iter().any(|found| found.is_voter(id))
+    }
+
+    /// See [`crate::Node::fingerprint`].
+    pub(crate) fn hash_content(&self, into: &mut impl Hasher) {
+        (&self.snapshot, self.base, self.durable).hash(into);
+        self.entries.hash(into);
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -256,7 +269,9 @@ impl Log {
         assert!(self.base.index <= self.snapshot_index());
         assert!(self.snapshot_index() <= self.last().index && self.durable <= self.last().index);
         assert!(!self.configurations.is_empty());
-        assert!(self.configurations.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert!(self.configurations.is_sorted_by(|a, b| a.index < b.index));
+        assert!(self.configurations[0].index <= self.snapshot_index());
+        assert!(self.configuration_index() <= self.last().index);
         let mut after: Option<LogId> = None;
         for entry in self.entries.iter().rev().take(window) {
             if let Some(after) = after {
@@ -269,18 +284,33 @@ impl Log {
     }
 }
 
+/// The configuration of a snapshot. A disk or an older peer may not tell its index, or one that
+/// cannot be.
+fn configuration_at(snapshot: &Snapshot) -> Configuration {
+    let (mut configuration, last) = (snapshot.configuration.clone(), snapshot.last.index);
+    if !configuration.is_sound() {
+        configuration = Configuration::default();
+    }
+    if configuration.index == Index(0) || configuration.index > last {
+        configuration.index = last;
+    }
+    configuration
+}
+
 /// What an entry costs against any limit: its bytes and a frame's overhead for it.
 pub(crate) fn entry_cost(entry: &Entry) -> u64 {
     const OVERHEAD: u64 = 15;
     u64::try_from(entry.bytes().len()).unwrap_or(u64::MAX).saturating_add(OVERHEAD)
 }
 
-/// The configuration that an entry puts in effect. One that does not decode puts none: it was
-/// refused when it came from a peer, and a disk that holds it still must not stop us.
+/// The configuration that an entry puts in effect. One that does not decode, or that nobody could
+/// lead under, puts none: it was refused when it came from a peer, and a disk that holds it still
+/// must not stop us.
 pub(crate) fn configuration_of(entry: &Entry) -> Option<Configuration> {
     if entry.kind() != Kind::Configuration {
         return None;
     }
-    let (configuration, _context) = Configuration::decode(entry.payload()).ok()?;
-    (!configuration.is_empty()).then_some(configuration)
+    let (mut configuration, _context) = Configuration::decode(entry.payload()).ok()?;
+    configuration.index = entry.id().index;
+    configuration.is_sound().then_some(configuration)
 }

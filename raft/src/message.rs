@@ -2,11 +2,12 @@
 
 use crate::configuration::Configuration;
 use crate::types::{Entry, Index, IoSeq, LogId, MemberId, Round, Term, Ticket};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// A snapshot of the state machine, and the configuration as of its index and nothing later.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     /// The last entry that it covers.
     pub last: LogId,
@@ -39,12 +40,36 @@ pub enum Input {
     Propose(Ticket, Arc<[u8]>),
     /// Find the index that a linearizable read must wait for.
     Read(Ticket),
-    /// Hand leadership to the most caught-up voter.
-    Transfer(Ticket),
+    /// Change the membership, or give up the change under way.
+    Change(Ticket, Change),
+    /// Hand leadership to this voter; without a name to the most caught-up one.
+    Transfer(Ticket, Option<MemberId>),
     /// Give up leadership and do not stand again until [`Input::Undrain`].
     Drain,
     /// Stand again.
     Undrain,
+}
+
+/// A change of the membership. `expected` is the index of the configuration that the asker means
+/// to change ([`crate::Node::configuration_index`]): two askers never overwrite each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Make this the membership. Other voters make it a joint change of any size; each new one is
+    /// a learner before. The same voters: learners come and go with one entry. A voter that is
+    /// named as a learner is demoted.
+    To {
+        /// The configuration in effect, as the asker knows it.
+        expected: Index,
+        /// Who shall vote.
+        voters: BTreeMap<MemberId, String>,
+        /// Who shall listen.
+        learners: BTreeMap<MemberId, String>,
+    },
+    /// Give up a joint change: its old voters decide alone again, and all others listen.
+    Abort {
+        /// The joint configuration.
+        expected: Index,
+    },
 }
 
 /// What a step asks of the host. Reused from step to step: the host drains it.
@@ -112,8 +137,46 @@ pub enum Outcome {
     ReadAt(Index),
     /// Leadership is going to this member; or it is not: see events.
     Transferring(MemberId),
+    /// The configuration at this index is committed, as asked for.
+    Changed(Index),
+    /// Definitely not changed.
+    NotChanged(Refused),
+    /// Leadership was lost while this configuration entry was under way: the change may come or
+    /// not. The configuration at a later leader tells.
+    Unknown(LogId),
     /// Definitely not done; safe to try anywhere. With the leader, where one is known.
     NotAppended(Why, Option<MemberId>),
+}
+
+/// Why the membership was definitely not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The leader has not committed an entry of its own term yet: ask again within moments.
+    NotReady,
+    /// Another change is under way, or not committed yet.
+    UnderWay,
+    /// Another configuration than the expected one is in effect: the one at this index.
+    Moved(Index),
+    /// It is the present membership.
+    Unchanged,
+    /// Nobody would vote.
+    NoVoters,
+    /// This member would both vote and listen.
+    VoterAndLearner(MemberId),
+    /// More members, or longer names, than a configuration holds while both halves are in force.
+    TooLarge,
+    /// This new voter is no learner yet.
+    NotLearner(MemberId),
+    /// This new voter's log did not come within one window of the leader's in time.
+    NotCaughtUp(MemberId),
+    /// No majority of the new voters answered in time.
+    IncomingSilent,
+    /// No majority of the present voters answered in time.
+    OutgoingSilent,
+    /// Nothing to give up: the configuration in effect is not joint.
+    NotJoint,
+    /// It was begun and given up; the voters from before decide.
+    GivenUp,
 }
 
 /// Why something was definitely not done.
@@ -125,7 +188,7 @@ pub enum Why {
     Transferring,
     /// The window of uncommitted entries is full: 4 MiB or 4,096 entries.
     Busy,
-    /// Nobody to hand over to.
+    /// Nobody to hand over to: no voter, or not the one named, was heard of within T.
     NoTarget,
     /// The request reached a leader of another term than it was routed under.
     OtherTerm,
@@ -175,7 +238,7 @@ pub enum Event {
 }
 
 /// A message between members: a term and what it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// The sender's term; in `PreVote` the term that it would stand in.
     pub term: Term,
@@ -184,7 +247,7 @@ pub struct Message {
 }
 
 /// The kinds of message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Would you vote for me in this term? Handling it changes no state (dissertation, section
     /// 9.6).
@@ -267,7 +330,7 @@ pub enum Body {
 }
 
 /// How an append went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The log equals the leader's up to here, durably.
     Durable(Index),

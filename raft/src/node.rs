@@ -14,6 +14,7 @@ use crate::message::{Body, Envelope, Event, Input, Message, Outcome, Output, Sna
 use crate::random::Random;
 use crate::types::{Entry, Index, IoSeq, LogId, MemberId, Term, Ticket, Time};
 use crate::writes::Writes;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Terms and indexes above this are refused from peers: no honest group gets there, and counting on
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub(crate) const COUNT_MAX: u64 = 1 << 62;
 
 /// One member's consensus: a synchronous, total function of its inputs. See the crate's essay.
+#[derive(Clone)]
 pub struct Node {
     pub(crate) config: Config,
     pub(crate) random: Random,
@@ -43,6 +45,7 @@ pub struct Node {
 }
 
 /// The role and what exists only in it.
+#[derive(Clone, Hash)]
 pub(crate) enum Role {
     Follower(Follower),
     PreCandidate(Candidate),
@@ -126,10 +129,12 @@ impl Node {
             }
             Input::Propose(ticket, command) => self.propose(ticket, &command, out),
             Input::Read(ticket) => self.read(ticket, out),
-            Input::Transfer(ticket) => self.transfer(ticket, out),
+            Input::Change(ticket, change) => self.change(ticket, change, out),
+            Input::Transfer(ticket, target) => self.transfer(ticket, target, out),
             Input::Drain => self.drain(out),
             Input::Undrain => self.undrain(),
         }
+        self.advance_membership(out);
         self.finish(out);
     }
 
@@ -210,7 +215,8 @@ impl Node {
         let mut payload = configuration.encode();
         payload.extend_from_slice(context);
         let entry = Entry::new(LogId::new(1, 1), crate::types::Kind::Configuration, &payload);
-        if configuration_of(&entry).as_ref() != Some(configuration) {
+        let made = configuration_of(&entry);
+        if made != Some(Configuration { index: Index(1), ..configuration.clone() }) {
             return ignore(me, "bootstrap with a configuration that does not encode", out);
         }
         // The entry first: a crash between the two leaves either a blank member or, as the log's
@@ -400,7 +406,8 @@ impl Node {
         self.log.configuration()
     }
 
-    /// The index of its entry; of the snapshot that it came with, where the entry is not known.
+    /// The index of its entry, which a snapshot carries; of the snapshot itself only if that was
+    /// written without it.
     #[must_use]
     pub fn configuration_index(&self) -> Index {
         self.log.configuration_index()
@@ -410,6 +417,16 @@ impl Node {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.drained
+    }
+
+    /// Hashes everything that decides what this node does next, but for settings, random numbers
+    /// and the numbers of its writes: two nodes that hash alike and have all of their writes
+    /// durable behave alike. For those who explore states.
+    pub fn fingerprint(&self, into: &mut impl Hasher) {
+        (self.now, self.term, self.vote, self.term_leader).hash(into);
+        (self.commit, self.handed, self.applied, self.drained).hash(into);
+        self.log.hash_content(into);
+        self.role.hash(into);
     }
 
     /// Bytes of the entries after the snapshot.

@@ -10,6 +10,10 @@ pub enum Bug {
     EntriesBeforeSync,
     /// An entry of an old term is committed by counting (Raft paper, figure 8).
     OldTermByCounting,
+    /// A change is given up before an entry of the leader's own term is committed.
+    AbortLoose,
+    /// A joint configuration is left before an entry of the leader's own term is committed.
+    LeaveLoose,
 }
 
 #[cfg(feature = "planted")]
@@ -23,6 +27,8 @@ pub fn plant(bug: Option<Bug>) {
         Some(Bug::VoteBeforeDurable) => 1,
         Some(Bug::EntriesBeforeSync) => 2,
         Some(Bug::OldTermByCounting) => 3,
+        Some(Bug::AbortLoose) => 4,
+        Some(Bug::LeaveLoose) => 5,
     };
     CHOSEN.store(chosen, std::sync::atomic::Ordering::Relaxed);
 }
@@ -34,6 +40,8 @@ pub(crate) fn is(bug: Bug) -> bool {
         Bug::VoteBeforeDurable => 1,
         Bug::EntriesBeforeSync => 2,
         Bug::OldTermByCounting => 3,
+        Bug::AbortLoose => 4,
+        Bug::LeaveLoose => 5,
     };
     CHOSEN.load(std::sync::atomic::Ordering::Relaxed) == chosen
 }

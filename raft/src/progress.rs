@@ -9,6 +9,7 @@ use crate::message::Snapshot;
 use crate::types::{Index, LogId, Round, Time};
 use std::collections::VecDeque;
 
+#[derive(Clone, Hash)]
 pub(crate) struct Progress {
     /// The member's log equals ours up to here, durably there.
     pub(crate) matched: Index,
@@ -27,6 +28,7 @@ pub(crate) struct Progress {
     pub(crate) due: bool,
 }
 
+#[derive(Clone, Hash)]
 pub(crate) enum State {
     /// Where its log and ours part is not known: one message at a time.
     Probe {
@@ -40,7 +42,7 @@ pub(crate) enum State {
 }
 
 /// Messages on their way: the last index and the bytes of each.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub(crate) struct Window {
     messages: VecDeque<(Index, u64)>,
     bytes: u64,
@@ -48,6 +50,7 @@ pub(crate) struct Window {
 
 /// A snapshot on its way, one part at a time. Holds the snapshot itself: a newer one may be taken
 /// meanwhile.
+#[derive(Clone, Hash)]
 pub(crate) struct Sending {
     pub(crate) snapshot: Snapshot,
     /// Where the part begins that is on its way, or is to be sent.
@@ -77,6 +80,11 @@ impl Progress {
             told: Index(0),
             due: false,
         }
+    }
+
+    /// Whether what it lacks of a log that ends at `last` is on its way and fits in one window.
+    pub(crate) fn is_caught_up(&self, last: Index, window_entries: u64) -> bool {
+        matches!(self.state, State::Stream(_)) && last.0 - self.matched.0 <= window_entries
     }
 
     /// Entries and bytes that may be sent now.

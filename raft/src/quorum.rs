@@ -29,6 +29,14 @@ pub fn has_quorum(configuration: &Configuration, agrees: impl Fn(MemberId) -> bo
     quorum_value(configuration, agrees) == Some(true)
 }
 
+/// Whether a majority of one half agrees; an empty half does.
+pub(crate) fn half_agrees(
+    half: &BTreeMap<MemberId, String>,
+    agrees: impl Fn(MemberId) -> bool,
+) -> bool {
+    majority_value(half, &agrees) != Some(false)
+}
+
 fn majority_value<T: Ord + Copy>(
     half: &BTreeMap<MemberId, String>,
     value: &impl Fn(MemberId) -> T,

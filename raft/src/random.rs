@@ -4,6 +4,7 @@
 
 use crate::types::MemberId;
 
+#[derive(Clone)]
 pub(crate) struct Random {
     state: u64,
 }

@@ -10,6 +10,7 @@ use crate::node::{Node, Role, ignore};
 use crate::types::{Index, IoSeq, LogId, MemberId};
 
 /// A snapshot that is coming in.
+#[derive(Clone, Hash)]
 pub(crate) struct Incoming {
     last: LogId,
     total: u64,

@@ -106,7 +106,7 @@ pub enum Kind {
 /// An entry, encoded once: these bytes are the log record's body and travel to peers as they are.
 ///
 /// Layout: kind (1 byte), term (8, little endian), index (8), payload.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Entry {
     bytes: Arc<[u8]>,
 }

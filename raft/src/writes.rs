@@ -8,13 +8,14 @@ use crate::message::{Output, Snapshot, Write};
 use crate::types::{Entry, Index, IoSeq, MemberId, Term, Time};
 use std::collections::VecDeque;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Writes {
     last: IoSeq,
     hard_state: IoSeq,
     pending: VecDeque<Pending>,
 }
 
+#[derive(Clone)]
 struct Pending {
     seq: IoSeq,
     since: Time,

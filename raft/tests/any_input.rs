@@ -6,6 +6,7 @@ mod dice;
 
 use dice::Dice;
 use quorate_raft::*;
+use std::collections::BTreeMap;
 
 impl Dice {
     fn yes(&mut self) -> bool {
@@ -39,7 +40,12 @@ impl Dice {
             let count = self.below(4);
             (0..count).map(|_| (MemberId(self.below(6).into()), "m".to_owned())).collect()
         };
-        Configuration { incoming: half(), outgoing: half(), learners: half() }
+        let (incoming, outgoing) = (half(), half());
+        let mut learners: BTreeMap<MemberId, String> = half();
+        // Mostly one that a leader could have made.
+        learners.retain(|id, _| !incoming.contains_key(id) || self.below(20) == 0);
+        let index = Index(if self.below(3) == 0 { self.number(2) } else { 0 });
+        Configuration { incoming, outgoing, learners, index }
     }
 
     fn entries(&mut self, prev: LogId, term: u64) -> Vec<Entry> {
@@ -110,11 +116,24 @@ impl Dice {
         Some(Input::Recv(peer, Message { term: node.term(), body }))
     }
 
+    fn change(&mut self, node: &Node) -> Change {
+        let expected = match self.below(5) {
+            0 => Index(self.number(node.last().index.0)),
+            _ => node.configuration_index(),
+        };
+        let Configuration { incoming: voters, learners, .. } = self.configuration();
+        match self.below(4) {
+            0 => Change::Abort { expected },
+            1 => Change::To { expected, voters: node.configuration().incoming.clone(), learners },
+            _ => Change::To { expected, voters, learners },
+        }
+    }
+
     fn input(&mut self, node: &Node, issued: IoSeq) -> Input {
         let peer = MemberId(self.below(6).into());
         let ticket = Ticket(self.below(100));
         let helped = self.help(node, issued).filter(|_| self.below(3) == 0);
-        match self.below(40) {
+        match self.below(42) {
             _ if helped.is_some() => helped.unwrap_or(Input::Timer),
             0 => Input::PeerLost(peer),
             1 => Input::Durable(IoSeq(self.below(issued.0 + 2))),
@@ -132,7 +151,8 @@ impl Dice {
                 Input::Propose(ticket, vec![0; length].into())
             }
             10 => Input::Read(ticket),
-            11 => Input::Transfer(ticket),
+            11 => Input::Transfer(ticket, self.yes().then_some(peer)),
+            40 => Input::Change(ticket, self.change(node)),
             12 if self.below(10) == 0 => Input::Drain,
             13 => Input::Undrain,
             14..20 => Input::Timer,

@@ -7,10 +7,11 @@ use crate::replica::Event as ReplicaEvent;
 use quorate_locks::{Command, limits};
 use quorate_proto::admin::members_server::Members;
 use quorate_proto::admin::{
-    BootstrapRequest, BootstrapResponse, DrainRequest, DrainResponse, StatusRequest,
-    StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse, Voter,
+    BootstrapRequest, BootstrapResponse, ChangeMembershipRequest, ChangeMembershipResponse,
+    DrainRequest, DrainResponse, StatusRequest, StatusResponse, TransferLeadershipRequest,
+    TransferLeadershipResponse, UndrainRequest, UndrainResponse, Voter,
 };
-use quorate_raft::{Configuration, MemberId};
+use quorate_raft::{Change, Configuration, Index, MemberId, Outcome, Refused};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,10 @@ fn configuration(voters: Vec<Voter>) -> Result<Configuration, Status> {
             voters.len()
         )));
     }
+    Ok(Configuration::of_voters(members(voters)?))
+}
+
+fn members(voters: Vec<Voter>) -> Result<BTreeMap<MemberId, String>, Status> {
     let mut members = BTreeMap::new();
     let mut names = BTreeSet::new();
     for voter in voters {
@@ -94,7 +99,63 @@ fn configuration(voters: Vec<Voter>) -> Result<Configuration, Status> {
             )));
         }
     }
-    Ok(Configuration::of_voters(members))
+    Ok(members)
+}
+
+fn change(asked: ChangeMembershipRequest) -> Result<Change, Status> {
+    let expected = Index(asked.expected_configuration_index);
+    if asked.abort {
+        if asked.voters.is_empty() && asked.learners.is_empty() {
+            return Ok(Change::Abort { expected });
+        }
+        return Err(Status::invalid_argument("abort names no voters and no learners"));
+    }
+    let voters = configuration(asked.voters)?.incoming;
+    Ok(Change::To { expected, voters, learners: members(asked.learners)? })
+}
+
+/// What was wrong, and what to do.
+fn refusal(refused: Refused) -> String {
+    let wait = "ask again within moments";
+    match refused {
+        Refused::NotReady => format!("the leader is new and not ready: {wait}"),
+        Refused::UnderWay => "another change is under way: wait for it, or abort it".to_owned(),
+        Refused::Moved(index) => format!(
+            "expected_configuration_index is not that of the present configuration, {}: read \
+             Status, and decide anew",
+            index.0
+        ),
+        Refused::Unchanged => "it is the present membership already".to_owned(),
+        Refused::NoVoters => "nobody would vote".to_owned(),
+        Refused::VoterAndLearner(member) => {
+            format!("{member} would both vote and listen: name it once")
+        }
+        Refused::TooLarge => format!(
+            "too many members while both halves are in force: at most {}",
+            Configuration::MEMBERS_MAX
+        ),
+        Refused::NotLearner(member) => {
+            format!("{member} is no learner yet: add it to learners first, then to voters")
+        }
+        Refused::NotCaughtUp(member) => format!(
+            "the log of {member} did not come near the leader's in time: is it running, and can \
+             it be reached? It stays a learner"
+        ),
+        Refused::IncomingSilent => "no majority of the new voters answered in time".to_owned(),
+        Refused::OutgoingSilent => "no majority of the present voters answered in time".to_owned(),
+        Refused::NotJoint => "no change is under way: nothing to abort".to_owned(),
+        Refused::GivenUp => {
+            "the change was begun and given up; the voters from before decide".to_owned()
+        }
+    }
+}
+
+fn listed<'a>(members: impl IntoIterator<Item = (&'a MemberId, &'a String)>) -> Vec<Voter> {
+    let voter = |(id, name): (&MemberId, &String)| Voter {
+        member_id: id.0.to_le_bytes().to_vec(),
+        name: name.clone(),
+    };
+    members.into_iter().map(voter).collect()
 }
 
 fn start(epoch: u32, last_n: u64) -> Result<Command, Status> {
@@ -137,11 +198,7 @@ impl Members for Admin {
         _request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
         let view = self.view().await?;
-        let voters = view
-            .configuration
-            .incoming
-            .iter()
-            .map(|(id, name)| Voter { member_id: id.0.to_le_bytes().to_vec(), name: name.clone() });
+        let Configuration { incoming, outgoing, learners, .. } = &view.configuration;
         Ok(Response::new(StatusResponse {
             name: self.node.name.clone(),
             member_id: view.member.0.to_le_bytes().to_vec(),
@@ -154,7 +211,9 @@ impl Members for Admin {
             first: view.first.0,
             last: view.last.0,
             durable: view.durable.0,
-            voters: voters.collect(),
+            voters: listed(incoming),
+            learners: listed(learners),
+            outgoing: listed(outgoing),
             configuration_index: view.configuration_index.0,
             boot_seq: view.boot_seq,
             version: Node::VERSION.to_owned(),
@@ -162,6 +221,40 @@ impl Members for Admin {
             draining: view.draining,
             sessions: u64::try_from(view.sessions).unwrap_or(u64::MAX),
         }))
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<ChangeMembershipRequest>,
+    ) -> Result<Response<ChangeMembershipResponse>, Status> {
+        let change = change(request.into_inner())?;
+        let (sender, receiver) = oneshot::channel();
+        self.inbox.push(Work::Change(change, sender));
+        match receiver.await {
+            Ok(Outcome::Changed(index)) => {
+                Ok(Response::new(ChangeMembershipResponse { configuration_index: index.0 }))
+            }
+            Ok(Outcome::NotChanged(refused)) => Err(Status::failed_precondition(refusal(refused))),
+            Ok(Outcome::NotAppended(_, leader)) => {
+                let leader = leader.map_or("nobody known".to_owned(), |leader| leader.to_string());
+                Err(Status::failed_precondition(format!(
+                    "this member does not lead; the leader is {leader}: ask it"
+                )))
+            }
+            Ok(_) => Err(Status::unknown(
+                "leadership was lost on the way: the change may come or not; Status at the next \
+                 leader tells",
+            )),
+            Err(_) => Err(Status::unavailable("this sidecar is stopping, or its log is unfit")),
+        }
+    }
+
+    async fn undrain(
+        &self,
+        _request: Request<UndrainRequest>,
+    ) -> Result<Response<UndrainResponse>, Status> {
+        self.inbox.push(Work::Event(Event::Replica(ReplicaEvent::Undrain)));
+        Ok(Response::new(UndrainResponse {}))
     }
 
     async fn drain(
@@ -175,16 +268,23 @@ impl Members for Admin {
 
     async fn transfer_leadership(
         &self,
-        _request: Request<TransferLeadershipRequest>,
+        request: Request<TransferLeadershipRequest>,
     ) -> Result<Response<TransferLeadershipResponse>, Status> {
+        let target = request.into_inner().member_id;
+        let target = match target.is_empty() {
+            true => None,
+            false => Some(MemberId(identity("member_id", &target)?)),
+        };
         let view = self.view().await?;
         if view.leader != Some(view.member) {
             return Err(Status::failed_precondition("this member does not lead; ask the leader"));
         }
-        self.inbox.push(Work::Event(Event::Replica(ReplicaEvent::Transfer)));
+        self.inbox.push(Work::Event(Event::Replica(ReplicaEvent::Transfer(target))));
         if self.handed_over().await? {
             return Ok(Response::new(TransferLeadershipResponse {}));
         }
-        Err(Status::unavailable("no other voter took over in 4 s; this member leads on"))
+        Err(Status::unavailable(
+            "no voter, or not that one, took over in 4 s; this member leads on",
+        ))
     }
 }

@@ -11,7 +11,7 @@ use crate::reason::Failure;
 use crate::replica::{self, Effect, Event as ReplicaEvent, Replica};
 use crate::wal::Disk;
 use quorate_locks::Attachment;
-use quorate_raft::{Configuration, MemberId, Time};
+use quorate_raft::{Configuration, MemberId, Outcome, Time};
 
 /// One thing that happens to a member.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub enum Action {
     Finish(CallId, Result<Option<Told>, Failure>),
     /// The membership, for whoever dials.
     Configuration(Configuration),
+    /// How a change of the membership ended, by its number.
+    Changed(u64, Outcome),
     /// A peer's message made no sense.
     Ignored(MemberId, &'static str),
 }
@@ -139,7 +141,7 @@ impl<D: Disk> Member<D> {
     fn replica_effect(&mut self, now: Time, effect: Effect, actions: &mut Vec<Action>) {
         let machine = self.replica.machine();
         let input = match &effect {
-            Effect::Send(..) | Effect::Ignored(..) => None,
+            Effect::Send(..) | Effect::Ignored(..) | Effect::Changed(..) => None,
             Effect::Reply(reply) => Some(Input::Reply(reply.clone())),
             Effect::Ack(ack) => Some(Input::Ack(ack.clone())),
             Effect::Applied { id, answer, events } => {
@@ -155,6 +157,7 @@ impl<D: Disk> Member<D> {
         match effect {
             Effect::Send(to, message) => actions.push(Action::Send(to, message)),
             Effect::Ignored(from, why) => actions.push(Action::Ignored(from, why)),
+            Effect::Changed(request, outcome) => actions.push(Action::Changed(request, outcome)),
             Effect::Configuration(configuration) => {
                 actions.push(Action::Configuration(configuration));
             }

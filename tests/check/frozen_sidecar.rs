@@ -63,7 +63,8 @@ fn one(cluster: &Cluster, run: u64, ttl: Duration) -> Result<Duration, String> {
         gone &= process.await_gone(ttl + START_MAX);
     }
     let ended = boottime_ns();
-    let status = await_exit(&mut wrapper)?;
+    let status = await_exit(&mut wrapper)
+        .map_err(|why| format!("run {run}, whose tree is gone: {gone}: {why}"))?;
     sidecar.resume();
     if !gone || ended >= deadline {
         let late = Duration::from_nanos(ended.saturating_sub(deadline));
@@ -75,6 +76,19 @@ fn one(cluster: &Cluster, run: u64, ttl: Duration) -> Result<Duration, String> {
     Ok(Duration::from_nanos(deadline - ended))
 }
 
+/// What each thread of a process waits for.
+fn threads_of(pid: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let words = tasks.map(|task| {
+        let (path, syscall) = (task.path(), read(task.path().join("syscall")));
+        let (name, waits) = (read(path.join("comm")), read(path.join("wchan")));
+        let call = syscall.split_whitespace().next().unwrap_or_default();
+        format!("{} in {waits} (system call {call})", name.trim())
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 fn await_exit(wrapper: &mut Child) -> Result<Option<i32>, String> {
     let end = Instant::now() + START_MAX;
     loop {
@@ -82,8 +96,9 @@ fn await_exit(wrapper: &mut Child) -> Result<Option<i32>, String> {
             return Ok(status.code());
         }
         if Instant::now() > end {
+            let threads = threads_of(wrapper.id());
             let _ = wrapper.kill();
-            return Err("the wrapper did not end".to_owned());
+            return Err(format!("the wrapper did not end; its threads: {threads}"));
         }
         std::thread::sleep(Duration::from_millis(2));
     }

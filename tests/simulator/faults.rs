@@ -152,7 +152,7 @@ impl World {
             }
             Fault::Transfer => {
                 let leader = self.leader();
-                self.deliver(leader, Event::Replica(ReplicaEvent::Transfer));
+                self.deliver(leader, Event::Replica(ReplicaEvent::Transfer(None)));
             }
             Fault::CrashLoop => {
                 let node = if self.random.permille(800) { self.leader() } else { node };

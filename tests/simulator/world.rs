@@ -479,7 +479,10 @@ impl World {
             Action::Tell(call, told) => self.tell(call, Ok(told), false),
             Action::Finish(call, Ok(Some(told))) => self.tell(call, Ok(told), true),
             Action::Finish(call, Err(failure)) => self.tell(call, Err(failure), true),
-            Action::Finish(_, Ok(None)) | Action::Configuration(_) | Action::Ignored(..) => {}
+            Action::Finish(_, Ok(None))
+            | Action::Configuration(_)
+            | Action::Changed(..)
+            | Action::Ignored(..) => {}
         }
     }
 

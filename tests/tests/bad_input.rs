@@ -1,10 +1,12 @@
 //! What clients may say wrong, and what they are told: field, value, limit. Nothing of it harms
 //! anybody else.
 
+use quorate_proto::v1::acquire_response::Outcome;
+use quorate_proto::v1::elections_client::ElectionsClient;
 use quorate_proto::v1::locks_client::LocksClient;
 use quorate_proto::v1::sessions_client::SessionsClient;
 use quorate_proto::v1::{
-    AcquireRequest, CampaignRequest, OpenRequest, ReleaseRequest, ResumeRequest,
+    AcquireRequest, CampaignRequest, ObserveRequest, OpenRequest, ReleaseRequest, ResumeRequest,
 };
 use quorate_sidecar::reason::Reason;
 use quorate_tests::cluster::{Cluster, Process, Scratch};
@@ -149,4 +151,59 @@ fn refusals_are_the_same_in_code_page_and_client() {
         let parsed = quorate_client::Reason::parse(reason.name());
         assert!(!matches!(parsed, quorate_client::Reason::Other(_)), "{reason:?} is not known");
     }
+}
+
+/// What waits for a client that does not read is bounded: it is cut, told so, and nobody else
+/// notices.
+#[test]
+fn a_client_that_never_reads_is_cut_and_told_so() {
+    let scratch = Scratch::new("slow-reader").expect("scratch");
+    let cluster = Cluster::start(scratch.path(), &["--members", "1"]).expect("the group starts");
+    let endpoint = cluster.members[0].endpoint.clone();
+    block_on(async {
+        let name = || "chair".to_owned();
+        let connect = || async { channel(endpoint.clone()).await.expect("it listens") };
+        let mut idle = ElectionsClient::new(connect().await);
+        let observed = idle.observe(ObserveRequest { name: name() }).await;
+        let mut unread = observed.expect("answered").into_inner();
+        let mut caller = Caller::connect(endpoint.clone(), vec![5; 16]).await.expect("it listens");
+        let _attached = caller.open(5_000, "talks").await.expect("opened");
+        let mut elections = ElectionsClient::new(connect().await);
+        // Far more than all buffers between the two hold.
+        for _ in 0..1_500 {
+            let request_id = caller.request();
+            let campaign = CampaignRequest {
+                key: caller.key.clone(),
+                name: name(),
+                request_id,
+                lowest_unacked: request_id,
+                wait_ms: 5_000,
+                value: vec![7; 4096],
+            };
+            let answer = elections.campaign(campaign).await.expect("answered").into_inner();
+            let Some(Outcome::Granted(granted)) = answer.outcome else { panic!("{answer:?}") };
+            let request_id = caller.request();
+            let resign = ReleaseRequest {
+                key: caller.key.clone(),
+                name: name(),
+                token: granted.token,
+                request_id,
+                lowest_unacked: request_id,
+            };
+            elections.resign(resign).await.expect("resigned");
+        }
+        let mut items = 0;
+        let end = loop {
+            match unread.message().await {
+                Ok(Some(_)) => items += 1,
+                Ok(None) => panic!("the stream ended without a word after {items} items"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!((end.code(), reason(&end).as_str()), (Code::ResourceExhausted, "SLOW_READER"));
+        assert!(items < 2_000, "{items} items waited for it");
+        let again = idle.observe(ObserveRequest { name: name() }).await.expect("answered");
+        let first = again.into_inner().message().await.expect("the state comes first");
+        assert!(first.is_some());
+    });
 }

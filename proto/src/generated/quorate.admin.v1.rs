@@ -66,13 +66,48 @@ pub struct StatusResponse {
     pub draining: bool,
     #[prost(uint64, tag = "18")]
     pub sessions: u64,
+    /// Members that receive the log and do not vote.
+    #[prost(message, repeated, tag = "19")]
+    pub learners: ::prost::alloc::vec::Vec<Voter>,
+    /// While a joint change is under way: the voters that it leaves.
+    #[prost(message, repeated, tag = "20")]
+    pub outgoing: ::prost::alloc::vec::Vec<Voter>,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChangeMembershipRequest {
+    /// StatusResponse.configuration_index, as read before: a change made meanwhile by somebody else refuses this one.
+    #[prost(uint64, tag = "1")]
+    pub expected_configuration_index: u64,
+    /// All who shall vote, 1 to 9; not with `abort`.
+    #[prost(message, repeated, tag = "2")]
+    pub voters: ::prost::alloc::vec::Vec<Voter>,
+    /// All who shall listen.
+    #[prost(message, repeated, tag = "3")]
+    pub learners: ::prost::alloc::vec::Vec<Voter>,
+    /// Gives up the joint change under way instead: its old voters decide alone again.
+    #[prost(bool, tag = "4")]
+    pub abort: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeMembershipResponse {
+    /// The configuration that is now committed.
+    #[prost(uint64, tag = "1")]
+    pub configuration_index: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UndrainRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UndrainResponse {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrainRequest {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrainResponse {}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct TransferLeadershipRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferLeadershipRequest {
+    /// Whom to, 16 bytes; empty: the most caught-up voter.
+    #[prost(bytes = "vec", tag = "1")]
+    pub member_id: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipResponse {}
 /// Generated client implementations.
@@ -201,7 +236,34 @@ pub mod members_client {
                 .insert(GrpcMethod::new("quorate.admin.v1.Members", "Status"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives up Raft leadership and does not stand again until the process restarts.
+        /// At the leader only. Makes this the membership: answered once that is committed. Other voters make it one joint
+        /// change of any size; each new voter is a learner before. Refused with FAILED_PRECONDITION if it is definitely not
+        /// changed, UNKNOWN if leadership was lost on the way: the configuration at the next leader tells.
+        pub async fn change_membership(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeMembershipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeMembershipResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.admin.v1.Members/ChangeMembership",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.admin.v1.Members", "ChangeMembership"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives up Raft leadership and does not stand again until Undrain, or until the process restarts.
         pub async fn drain(
             &mut self,
             request: impl tonic::IntoRequest<super::DrainRequest>,
@@ -223,7 +285,32 @@ pub mod members_client {
                 .insert(GrpcMethod::new("quorate.admin.v1.Members", "Drain"));
             self.inner.unary(req, path, codec).await
         }
-        /// Hands Raft leadership to the most caught-up voter.
+        /// Stands for leadership again.
+        pub async fn undrain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UndrainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UndrainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.admin.v1.Members/Undrain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.admin.v1.Members", "Undrain"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Hands Raft leadership to a voter. At the leader only.
         pub async fn transfer_leadership(
             &mut self,
             request: impl tonic::IntoRequest<super::TransferLeadershipRequest>,
@@ -277,12 +364,27 @@ pub mod members_server {
             &self,
             request: tonic::Request<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<super::StatusResponse>, tonic::Status>;
-        /// Gives up Raft leadership and does not stand again until the process restarts.
+        /// At the leader only. Makes this the membership: answered once that is committed. Other voters make it one joint
+        /// change of any size; each new voter is a learner before. Refused with FAILED_PRECONDITION if it is definitely not
+        /// changed, UNKNOWN if leadership was lost on the way: the configuration at the next leader tells.
+        async fn change_membership(
+            &self,
+            request: tonic::Request<super::ChangeMembershipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeMembershipResponse>,
+            tonic::Status,
+        >;
+        /// Gives up Raft leadership and does not stand again until Undrain, or until the process restarts.
         async fn drain(
             &self,
             request: tonic::Request<super::DrainRequest>,
         ) -> std::result::Result<tonic::Response<super::DrainResponse>, tonic::Status>;
-        /// Hands Raft leadership to the most caught-up voter.
+        /// Stands for leadership again.
+        async fn undrain(
+            &self,
+            request: tonic::Request<super::UndrainRequest>,
+        ) -> std::result::Result<tonic::Response<super::UndrainResponse>, tonic::Status>;
+        /// Hands Raft leadership to a voter. At the leader only.
         async fn transfer_leadership(
             &self,
             request: tonic::Request<super::TransferLeadershipRequest>,
@@ -453,6 +555,51 @@ pub mod members_server {
                     };
                     Box::pin(fut)
                 }
+                "/quorate.admin.v1.Members/ChangeMembership" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeMembershipSvc<T: Members>(pub Arc<T>);
+                    impl<
+                        T: Members,
+                    > tonic::server::UnaryService<super::ChangeMembershipRequest>
+                    for ChangeMembershipSvc<T> {
+                        type Response = super::ChangeMembershipResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeMembershipRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Members>::change_membership(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeMembershipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/quorate.admin.v1.Members/Drain" => {
                     #[allow(non_camel_case_types)]
                     struct DrainSvc<T: Members>(pub Arc<T>);
@@ -481,6 +628,49 @@ pub mod members_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DrainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.admin.v1.Members/Undrain" => {
+                    #[allow(non_camel_case_types)]
+                    struct UndrainSvc<T: Members>(pub Arc<T>);
+                    impl<T: Members> tonic::server::UnaryService<super::UndrainRequest>
+                    for UndrainSvc<T> {
+                        type Response = super::UndrainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UndrainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Members>::undrain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UndrainSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -158,6 +158,7 @@ pub struct LogMismatch {
 pub struct Snapshot {
     #[prost(message, optional, tag = "1")]
     pub last: ::core::option::Option<LogId>,
+    /// Begins with 0x81 and the index of its entry, where that is known.
     #[prost(bytes = "vec", tag = "2")]
     pub configuration: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "3")]

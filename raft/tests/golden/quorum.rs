@@ -73,7 +73,7 @@ fn equals_the_definition_on_random_input() {
         let configuration = Configuration {
             incoming: half(&incoming),
             outgoing: half(&outgoing),
-            learners: BTreeMap::new(),
+            ..Configuration::default()
         };
         let got = quorum_value(&configuration, |id| values[usize::try_from(id.0).unwrap()]);
         // A set with nobody of the halves in it counts for neither; members outside only lower it.

@@ -79,6 +79,9 @@ pub fn outcome(outcome: &Outcome) -> String {
         Outcome::Appended(id) => format!("appended {id}"),
         Outcome::ReadAt(index) => format!("read at {}", index.0),
         Outcome::Transferring(to) => format!("transferring to {to}"),
+        Outcome::Changed(index) => format!("changed at {}", index.0),
+        Outcome::NotChanged(why) => format!("not changed: {why:?}"),
+        Outcome::Unknown(id) => format!("unknown, see {id}"),
         Outcome::NotAppended(why, leader) => {
             format!("not appended: {why:?}, leader {}", member(*leader))
         }

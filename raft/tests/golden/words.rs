@@ -6,6 +6,8 @@
 //! `tick ID` lets the clock reach its deadline, `wait MS` only moves the clock, `pass MS` lets the
 //! whole world live, `settle` lets disks and links work until quiet. `sync ID [#]`, `deliver A>B`,
 //! `drop A>B` do single things; `cut A[>B]`, `heal`, `stall ID`, `lazy ID` (does not apply) hold.
+//! `change ID 2 3 4 [learners=1,5] [expected=I]` asks for these voters, `abort ID [expected=I]`
+//! gives up; what is not named stays as it is. `transfer ID [TO]`.
 //! `recv ID from=A term=T MESSAGE` writes a message as it is printed.
 
 use crate::show;
@@ -61,6 +63,28 @@ fn ticket(next: &mut u64) -> Ticket {
     Ticket(*next)
 }
 
+fn name(id: u128) -> (MemberId, String) {
+    (MemberId(id), format!("m{id}"))
+}
+
+fn change(node: &Node, abort: bool, words: &Words) -> Change {
+    let present = node.configuration();
+    let expected = words.get("expected").map(|index| Index(index.parse().unwrap()));
+    let expected = expected.unwrap_or(node.configuration_index());
+    if abort {
+        return Change::Abort { expected };
+    }
+    let voters = words.0[1..].iter().filter_map(|word| word.parse().ok()).map(name).collect();
+    let learners = match words.get("learners") {
+        Some(ids) => ids.split(',').filter_map(|id| id.parse().ok()).map(name).collect(),
+        None => {
+            let all = present.members().map(|(id, _)| name(id.0));
+            all.filter(|(id, _)| !present.is_voter(*id) && !words.has(&id.to_string())).collect()
+        }
+    };
+    Change::To { expected, voters, learners }
+}
+
 impl Script {
     fn line(&mut self, line: &str) {
         let mut words = line.split_whitespace();
@@ -70,7 +94,7 @@ impl Script {
         let world = &mut self.world;
         match word {
             "voters" | "learners" => {
-                let half = ids.iter().map(|id| (MemberId(*id), format!("m{id}"))).collect();
+                let half = ids.iter().map(|id| name(*id)).collect();
                 let set = &mut self.configuration;
                 *(if word == "voters" { &mut set.incoming } else { &mut set.learners }) = half;
             }
@@ -144,7 +168,14 @@ impl Script {
                 let count = words.0.get(1).map_or(1, |count| count.parse().unwrap());
                 (0..count).map(|_| Input::Read(ticket(next))).collect()
             }
-            "transfer" => vec![Input::Transfer(ticket(next))],
+            "transfer" => {
+                let to = words.0.get(1).map(|to| MemberId(to.parse().unwrap()));
+                vec![Input::Transfer(ticket(next), to)]
+            }
+            "change" | "abort" => {
+                let change = change(&self.world.members[&id].node, word == "abort", words);
+                vec![Input::Change(ticket(next), change)]
+            }
             "drain" => vec![Input::Drain],
             "undrain" => vec![Input::Undrain],
             "bootstrap" => {
@@ -165,9 +196,14 @@ impl Script {
         self.world.act(id, inputs);
     }
 
+    /// The configuration that a snapshot carries: entry 1, as in every log.
+    fn carried(&self) -> Configuration {
+        Configuration { index: Index(1), ..self.configuration.clone() }
+    }
+
     fn snapshot(&self, last: LogId, bytes: usize) -> Snapshot {
         let data = vec![b's'; bytes].into();
-        Snapshot { last, configuration: self.configuration.clone(), data }
+        Snapshot { last, configuration: self.carried(), data }
     }
 
     fn entries(&self, prev: LogId, terms: Option<&str>) -> Vec<Entry> {
@@ -224,7 +260,7 @@ impl Script {
             }
             "snapshot" => Body::Snapshot {
                 last,
-                configuration: self.configuration.clone(),
+                configuration: self.carried(),
                 offset: words.number("offset"),
                 total: words.number("total"),
                 chunk: vec![b's'; usize::try_from(words.number("bytes")).unwrap()].into(),
@@ -244,9 +280,14 @@ impl Script {
         let (first, last) = (node.first_index().0, node.last().index.0);
         let log = (first..=last).map(|index| node.entry(Index(index)).unwrap());
         let snapshot = node.snapshot().map_or(String::new(), |s| format!(" snapshot {}", s.last));
+        let configuration = node.configuration();
+        let change = match configuration.index.0 {
+            0 | 1 => String::new(),
+            at => format!(" since {at}: {}", show::configuration(configuration)),
+        };
         writeln!(
             self.world.text,
-            "{id}: {:?} term {} vote {} leader {}{snapshot} log [{}] durable {} commit {}",
+            "{id}: {:?} term {} vote {} leader {}{snapshot} log [{}] durable {} commit {}{change}",
             node.role(),
             node.term().0,
             show::member(node.vote()),

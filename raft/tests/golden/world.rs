@@ -25,6 +25,8 @@ pub struct World {
     /// Whether writes and sends are printed.
     pub loud: bool,
     pub settings: Vec<(String, u64)>,
+    /// What was applied first at each index, by whomever.
+    truths: BTreeMap<Index, LogId>,
 }
 
 impl World {
@@ -37,6 +39,7 @@ impl World {
             text: String::new(),
             loud: true,
             settings: Vec::new(),
+            truths: BTreeMap::new(),
         }
     }
 
@@ -126,7 +129,13 @@ impl World {
             let node = &self.members[&id].node;
             let all =
                 (range.start().0..=range.end().0).map(|index| node.entry(Index(index)).unwrap());
-            writeln!(text, "{id} applies {}", show::entries(all)).unwrap();
+            writeln!(text, "{id} applies {}", show::entries(all.clone())).unwrap();
+            for entry in all {
+                let first = *self.truths.entry(entry.id().index).or_insert(entry.id());
+                if first != entry.id() {
+                    writeln!(text, "TWO TRUTHS: {first} and {}", entry.id()).unwrap();
+                }
+            }
         }
     }
 

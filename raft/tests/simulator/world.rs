@@ -7,6 +7,8 @@ use quorate_raft::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub const MS: u64 = 1_000_000;
+/// Everybody who is ever in the group; who is, changes.
+const MEMBERS: u64 = 5;
 
 #[derive(Default)]
 pub struct Member {
@@ -21,6 +23,18 @@ pub struct Member {
     pub state: u64,
     pub applied: Index,
     unflushed: bool,
+}
+
+impl Member {
+    pub fn is_joint(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.configuration().is_joint())
+    }
+
+    fn has_on_disk(&self, entry: LogId) -> bool {
+        let covers = |snapshot: &Snapshot| snapshot.last.index >= entry.index;
+        self.disk.snapshot.as_ref().is_some_and(covers)
+            || self.disk.entries.iter().rev().any(|held| held.id() == entry)
+    }
 }
 
 pub enum Due {
@@ -48,7 +62,7 @@ impl World {
     pub fn new(seed: u64) -> World {
         let mut dice = Dice(seed);
         let voters = [1, 2, 3, 3, 3, 4, 5][usize::try_from(dice.below(7)).expect("small")];
-        let learner = dice.below(100) < 30;
+        let learner = voters < MEMBERS && dice.below(100) < 30;
         let name = |id: u64| (MemberId(id.into()), format!("m{id}"));
         let mut configuration = Configuration::of_voters((1..=voters).map(name));
         configuration.learners.extend(learner.then(|| name(voters + 1)));
@@ -65,13 +79,31 @@ impl World {
             tickets: 0,
             checks: Checks::default(),
         };
-        for id in 1..=voters + u64::from(learner) {
+        for id in 1..=MEMBERS {
             world.members.insert(id, Member::default());
         }
         for id in world.members.keys().copied().collect::<Vec<_>>() {
             world.start(id);
         }
         world
+    }
+
+    /// Who is what: for the message of a failure.
+    pub fn show(&self) -> String {
+        let nodes = self.members.values().filter_map(|member| member.node.as_ref());
+        let line = |node: &Node| {
+            let (id, role, term, last) = (node.id(), node.role(), node.term(), node.last());
+            let (commit, configuration) = (node.commit(), node.configuration());
+            format!("\n{id} {role:?} {term:?} ends {last} commit {commit} {configuration:?}")
+        };
+        nodes.map(line).collect()
+    }
+
+    /// The latest leader's.
+    pub fn configuration_in_effect(&self) -> &Configuration {
+        let nodes = self.members.values().filter_map(|member| member.node.as_ref());
+        let leaders = nodes.filter(|node| node.role() == RoleName::Leader);
+        leaders.max_by_key(|node| node.term()).expect("somebody leads").configuration()
     }
 
     fn member(&mut self, id: u64) -> &mut Member {
@@ -114,6 +146,7 @@ impl World {
         }
         member.writes.clear();
         member.held.clear();
+        self.checks.open.retain(|_, at| *at != id);
         if self.dice.below(100) < 60 {
             let others: Vec<u64> =
                 self.members.keys().copied().filter(|other| *other != id).collect();
@@ -197,6 +230,13 @@ impl World {
             member.applied = index;
             member.state = mix(member.state, entry.bytes());
             self.checks.applied(id, entry.id(), member.state);
+            if entry.kind() == Kind::Configuration {
+                let (configuration, _) = Configuration::decode(entry.payload()).expect("it is one");
+                self.checks.configuration(Configuration { index, ..configuration });
+            }
+            let (entry, node) = (entry.id(), self.members[&id].node.as_ref().expect("it spoke"));
+            let on_disk = |id| self.members.get(&id).is_some_and(|m| m.has_on_disk(entry));
+            Checks::durable(id, node, entry, on_disk);
         }
         self.act(id, Input::Applied(Index(last)));
     }

@@ -31,13 +31,15 @@ pub(super) struct Ready {
 pub(super) struct Group<'a> {
     place: &'a Place,
     tls: Option<Tls>,
+    /// The first so many found the group.
+    founders: usize,
     clients: Vec<Option<MembersClient<Channel>>>,
     /// What stood in the way last.
     last_word: String,
 }
 
 impl<'a> Group<'a> {
-    pub(super) fn new(place: &'a Place, tls: bool) -> Result<Group<'a>, Failure> {
+    pub(super) fn new(place: &'a Place, tls: bool, founders: usize) -> Result<Group<'a>, Failure> {
         let load = || {
             let files = certificates::files(&place.tls_directory(), ADMIN);
             let report: crate::tls::Report = Arc::new(|line| eprintln!("{line}"));
@@ -46,7 +48,8 @@ impl<'a> Group<'a> {
         };
         let tls = tls.then(load).transpose()?;
         let clients = place.members().iter().map(|_| None).collect();
-        Ok(Group { place, tls, clients, last_word: "no member answered".to_owned() })
+        let last_word = "no member answered".to_owned();
+        Ok(Group { place, tls, founders, clients, last_word })
     }
 
     /// What stood in the way last.
@@ -121,7 +124,7 @@ impl<'a> Group<'a> {
         let request = BootstrapRequest {
             cluster_id: founding.cluster.to_le_bytes().to_vec(),
             member_id: all[0].member_id.clone(),
-            voters: all.iter().map(voter).collect(),
+            voters: all.iter().take(self.founders).map(voter).collect(),
             epoch: founding.epoch,
             last_n: founding.last_n,
         };
@@ -141,8 +144,10 @@ impl<'a> Group<'a> {
         let Some(group) = all.iter().find(|member| !member.voters.is_empty()) else {
             return Ok(());
         };
-        for member in all {
-            if group.voters.iter().all(|voter| voter.member_id != member.member_id) {
+        for member in all.iter().take(self.founders) {
+            let known = group.voters.iter().any(|voter| voter.member_id == member.member_id);
+            // One that was removed since has its log still.
+            if !known && is_blank(member) {
                 return Err(Failure::new(
                     UNAVAILABLE,
                     format!(
@@ -174,10 +179,13 @@ fn check_fit(all: &[StatusResponse]) -> Result<(), Failure> {
 
 /// A leader that all members know, in one term.
 fn ready(all: &[StatusResponse]) -> Option<Ready> {
-    let first = all.first()?;
-    let known = !first.leader_id.is_empty()
-        && all.iter().all(|one| one.leader_id == first.leader_id && one.term == first.term);
-    if !known {
+    let first = all.iter().find(|one| !one.leader_id.is_empty())?;
+    let voters: Vec<&StatusResponse> = all
+        .iter()
+        .filter(|one| first.voters.iter().any(|voter| voter.member_id == one.member_id))
+        .collect();
+    let agrees = |one: &&StatusResponse| one.leader_id == first.leader_id && one.term == first.term;
+    if voters.is_empty() || !voters.iter().all(agrees) {
         return None;
     }
     let leader = all.iter().position(|member| member.member_id == first.leader_id)?;
@@ -225,6 +233,9 @@ mod tests {
             role: role.to_owned(),
             applied: 2,
             last: 2,
+            voters: (1..=2)
+                .map(|id| Voter { member_id: vec![id; 16], name: format!("member-{id}") })
+                .collect(),
             ..StatusResponse::default()
         }
     }
@@ -239,8 +250,13 @@ mod tests {
         let mut unknown = all.clone();
         unknown[0].leader_id.clear();
         assert_eq!(ready(&unknown), None);
-        let mut busy = all;
+        let mut busy = all.clone();
         busy[1].last = 3;
         assert_eq!(ready(&busy), None);
+        // One that waits to be added knows no leader.
+        let mut spare = status(3, 0, 0, "blank");
+        spare.leader_id.clear();
+        let with_spare = [&all[..], &[spare]].concat();
+        assert_eq!(ready(&with_spare).map(|found| found.leader), Some(1));
     }
 }

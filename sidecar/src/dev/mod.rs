@@ -64,6 +64,11 @@ pub struct DevArgs {
     #[arg(long, value_name = "N")]
     pub members: Option<usize>,
 
+    /// Only the first N vote at the beginning; the others wait to be added to the group [default:
+    /// all]
+    #[arg(long, value_name = "N")]
+    pub voters: Option<usize>,
+
     /// Where logs, sockets and certificates are kept [default: $XDG_STATE_HOME/quorate/dev, or
     /// ~/.local/state/quorate/dev]
     #[arg(long, value_name = "DIR")]
@@ -124,6 +129,7 @@ impl Failure {
 /// The flags, checked.
 struct Plan {
     members: Option<usize>,
+    voters: usize,
     dir: PathBuf,
     fresh: bool,
     restart_after: Option<Duration>,
@@ -137,6 +143,12 @@ impl Plan {
         let mut bad = Vec::new();
         if let Some(members) = args.members.filter(|count| !(1..=MEMBERS_MAX).contains(count)) {
             bad.push(format!("--members is {members}; it is 1 to {MEMBERS_MAX}: 3, say"));
+        }
+        let voters = args.voters.unwrap_or(MEMBERS_MAX);
+        if voters == 0
+            || args.voters.is_some_and(|voters| voters > args.members.unwrap_or(MEMBERS_MAX))
+        {
+            bad.push(format!("--voters is {voters}; it is 1 to the number of --members"));
         }
         let restart_after = duration(&args.restart_after).ok().filter(|time| *time <= RESTART_MAX);
         if restart_after.is_none() {
@@ -155,6 +167,7 @@ impl Plan {
         match (dir, restart_after, timeout) {
             (Some(dir), Some(restart_after), Ok(election_timeout)) if bad.is_empty() => Ok(Plan {
                 members: args.members,
+                voters,
                 dir,
                 fresh: args.fresh,
                 restart_after: (!args.no_restart).then_some(restart_after),
@@ -244,6 +257,7 @@ struct Cluster<'a> {
     sender: mpsc::UnboundedSender<Happening>,
     happenings: mpsc::UnboundedReceiver<Happening>,
     tls: bool,
+    voters: usize,
 }
 
 impl<'a> Cluster<'a> {
@@ -253,8 +267,17 @@ impl<'a> Cluster<'a> {
         let show = Show::new(plan.output, plan.restart_after);
         let children = place.members().iter().map(|_| None).collect();
         let (restart_after, tls) = (plan.restart_after, plan.tls);
-        let mut cluster =
-            Cluster { place, launch, restart_after, show, children, sender, happenings, tls };
+        let mut cluster = Cluster {
+            place,
+            launch,
+            restart_after,
+            show,
+            children,
+            sender,
+            happenings,
+            tls,
+            voters: plan.voters,
+        };
         for member in 0..place.members().len() {
             cluster.start_member(member)?;
         }
@@ -295,7 +318,7 @@ impl<'a> Cluster<'a> {
 
     /// Waits for a leader. A member that exits meanwhile is the end.
     async fn become_ready(&mut self) -> Result<Ready, Failure> {
-        let mut group = Group::new(self.place, self.tls)?;
+        let mut group = Group::new(self.place, self.tls, self.voters)?;
         tokio::select! {
             ready = tokio::time::timeout(READY_MAX, group.become_ready()) => match ready {
                 Ok(ready) => ready,

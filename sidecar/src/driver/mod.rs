@@ -22,7 +22,7 @@ use crate::replica::{Event as ReplicaEvent, Stage};
 use crate::wal::{Completion, DataDir, Disk, FsDisk};
 use inbox::{Lane, Queue};
 use quorate_locks::Command;
-use quorate_raft::{Configuration, Index, MemberId, Node, Time};
+use quorate_raft::{Change, Configuration, Index, MemberId, Node, Outcome, Time};
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +53,8 @@ pub enum Work {
     Status(oneshot::Sender<StatusView>),
     /// Become the first member of a group.
     Bootstrap(Box<Bootstrap>, oneshot::Sender<Result<(), String>>),
+    /// Change the membership.
+    Change(Change, oneshot::Sender<Outcome>),
     /// The first authenticated message of a cluster reached this blank member: true once the id is
     /// durable.
     LearnCluster(u128, std_mpsc::Sender<bool>),
@@ -161,6 +163,9 @@ pub struct Driver {
     draining: bool,
     /// Those who founded the group and wait for the disk.
     founders: Vec<oneshot::Sender<Result<(), String>>>,
+    /// Changes of the membership under way.
+    changes: BTreeMap<u64, oneshot::Sender<Outcome>>,
+    next_change: u64,
 }
 
 impl Driver {
@@ -173,9 +178,18 @@ impl Driver {
         directory: DataDir,
         metrics: Arc<Metrics>,
     ) -> Driver {
-        let calls = BTreeMap::new();
-        let founders = Vec::new();
-        Driver { member, inbox, peers, directory, metrics, calls, draining: false, founders }
+        Driver {
+            member,
+            inbox,
+            peers,
+            directory,
+            metrics,
+            calls: BTreeMap::new(),
+            draining: false,
+            founders: Vec::new(),
+            changes: BTreeMap::new(),
+            next_change: 0,
+        }
     }
 
     /// Runs until [`Work::Stop`]; then the log is closed cleanly.
@@ -230,6 +244,12 @@ impl Driver {
                 // Whoever asked may be gone by now.
                 Err(why) => drop(sender.send(Err(why))),
             },
+            Work::Change(change, sender) => {
+                self.next_change += 1;
+                self.changes.insert(self.next_change, sender);
+                let event = ReplicaEvent::Change(self.next_change, change);
+                self.member.handle(now, Event::Replica(event), actions);
+            }
             Work::LearnCluster(cluster, sender) => {
                 let known = self.learn_cluster(cluster);
                 let _ = sender.send(known.is_ok()); // Whoever asked may have given up.
@@ -320,6 +340,11 @@ impl Driver {
                 Action::Tell(call, told) => self.tell(call, told, &mut more),
                 Action::Finish(call, end) => self.finish(call, end),
                 Action::Configuration(configuration) => self.dial(&configuration),
+                Action::Changed(request, outcome) => {
+                    if let Some(sender) = self.changes.remove(&request) {
+                        let _ = sender.send(outcome); // Whoever asked may be gone by now.
+                    }
+                }
                 Action::Ignored(from, why) => self.metrics.peer_ignored(from, why),
             }
         }

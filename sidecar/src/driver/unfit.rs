@@ -27,7 +27,8 @@ pub async fn run(inbox: &Inbox, view: &StatusView, why: &str) {
                     );
                     drop(call.items.try_send(Err(failure)));
                 }
-                Work::Event(_) | Work::Completion(_) => {}
+                // Dropped: the asker hears that nobody answers.
+                Work::Event(_) | Work::Completion(_) | Work::Change(..) => {}
             }
         }
     }

@@ -59,7 +59,12 @@ impl Dice {
                 .map(|n| (MemberId(u128::from(self.number())), format!("member-{n}")))
                 .collect()
         };
-        Configuration { incoming: half(5), outgoing: half(3), learners: half(3) }
+        Configuration {
+            incoming: half(5),
+            outgoing: half(3),
+            learners: half(3),
+            ..Configuration::default()
+        }
     }
 
     fn body(&mut self) -> Body {

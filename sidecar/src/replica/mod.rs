@@ -22,8 +22,8 @@ use crate::wal::{Disk, Wal};
 use pending::{Pending, Tickets};
 use quorate_locks::{Command, Generation, Machine, Outcome as Answer, SessionId};
 use quorate_raft::{
-    Configuration, Envelope, Event as RaftEvent, Index, Input, IoSeq, Kind, LogId, MemberId,
-    Message, Node, Outcome, Output, RoleName, Term, Ticket, Time, Why, Write,
+    Change, Configuration, Envelope, Event as RaftEvent, Index, Input, IoSeq, Kind, LogId,
+    MemberId, Message, Node, Outcome, Output, RoleName, Term, Ticket, Time, Why, Write,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,10 +62,14 @@ pub enum Event {
     Heartbeat(Heartbeat),
     /// Become the first member of a group.
     Bootstrap(Configuration, Command),
-    /// Hand over Raft leadership.
-    Transfer,
+    /// Hand over Raft leadership, to this voter or to the most caught-up one.
+    Transfer(Option<MemberId>),
     /// Hand over Raft leadership and do not stand again.
     Drain,
+    /// Stand again.
+    Undrain,
+    /// Change the membership; answered under this number by [`Effect::Changed`].
+    Change(u64, Change),
 }
 
 /// What an event asks of the world.
@@ -97,6 +101,8 @@ pub enum Effect {
     },
     /// The membership changed.
     Configuration(Configuration),
+    /// How a change of the membership ended, by its number.
+    Changed(u64, Outcome),
     /// A peer's message made no sense: one log line.
     Ignored(MemberId, &'static str),
 }
@@ -187,11 +193,16 @@ impl<D: Disk> Replica<D> {
                 let context = start.encode().into();
                 self.step(now, Input::Bootstrap(configuration, context), effects);
             }
-            Event::Transfer => {
+            Event::Transfer(target) => {
                 let ticket = self.tickets.put(Pending::Transfer);
-                self.step(now, Input::Transfer(ticket), effects);
+                self.step(now, Input::Transfer(ticket, target), effects);
             }
             Event::Drain => self.step(now, Input::Drain, effects),
+            Event::Undrain => self.step(now, Input::Undrain, effects),
+            Event::Change(request, change) => {
+                let ticket = self.tickets.put(Pending::Change(request));
+                self.step(now, Input::Change(ticket, change), effects);
+            }
         }
     }
 
@@ -391,7 +402,10 @@ impl<D: Disk> Replica<D> {
                     }
                     Outcome::ReadAt(index) => Reply::ReadAt(index),
                     Outcome::NotAppended(why, _) => Reply::NotAppended(why),
-                    Outcome::Transferring(_) => return,
+                    Outcome::Transferring(_)
+                    | Outcome::Changed(_)
+                    | Outcome::NotChanged(_)
+                    | Outcome::Unknown(_) => return,
                 };
                 answer(origin, ForwardReply { ticket, reply }, effects);
             }
@@ -400,6 +414,9 @@ impl<D: Disk> Replica<D> {
             }
             (Pending::Expire(sessions), Outcome::NotAppended(..)) => {
                 self.liveness.expiry_refused(&sessions);
+            }
+            (Pending::Change(request), outcome) => {
+                effects.push(Effect::Changed(request, outcome));
             }
             (Pending::Beat { .. } | Pending::Expire(_) | Pending::Transfer, _) => {}
         }

@@ -17,6 +17,8 @@ pub(super) enum Pending {
     Expire(Vec<(SessionId, Generation)>),
     /// A transfer of leadership; how it went is seen from who leads.
     Transfer,
+    /// A change of the membership, under the host's own number.
+    Change(u64),
 }
 
 /// Tickets given to the node. Bounded by what the node admits: each gets exactly one answer.

@@ -1,0 +1,123 @@
+//! Handing leadership over (dissertation, section 3.10).
+//!
+//! Invariants: the target stands only with a log that ends where the leader's does; a transfer that
+//! is not taken in time is given up and proposals resume. Must not rest on the transfer: any member
+//! may win in between.
+
+use crate::leader::Leader;
+use crate::message::{Body, Outcome, Output, Why};
+use crate::node::{Node, Role};
+use crate::types::{IoSeq, MemberId, Ticket, Time};
+
+/// Leadership on its way to another member. No proposals meanwhile, so that its log can catch up.
+#[derive(Clone, Hash)]
+pub(crate) struct Handover {
+    pub(crate) target: MemberId,
+    pub(crate) deadline: Time,
+    /// Told to stand since the last heartbeat.
+    pub(crate) told: bool,
+}
+
+impl Node {
+    pub(crate) fn transfer(&mut self, ticket: Ticket, to: Option<MemberId>, out: &mut Output) {
+        let outcome = match &self.role {
+            Role::Leader(leader) if leader.handover.is_some() => Err(Why::Transferring),
+            Role::Leader(_) => self.hand_over(to).ok_or(Why::NoTarget),
+            _ => Err(self.not_leading()),
+        };
+        let outcome = match outcome {
+            Ok(target) => Outcome::Transferring(target),
+            Err(why) => Outcome::NotAppended(why, self.leader()),
+        };
+        out.done.push((ticket, outcome));
+    }
+
+    /// Begins to hand leadership to `to`, or to the most caught-up voter. Only to one heard of
+    /// within T, and to none that is about to leave.
+    pub(crate) fn hand_over(&mut self, to: Option<MemberId>) -> Option<MemberId> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let target = self.successor(leader, to)?;
+        let deadline = self.now.after(self.config.transfer_ns);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.handover = Some(Handover { target, deadline, told: false });
+        }
+        Some(target)
+    }
+
+    fn successor(&self, leader: &Leader, named: Option<MemberId>) -> Option<MemberId> {
+        let timeout = self.config.election_timeout_ns;
+        let voters = &self.log.configuration().incoming;
+        let live = leader.progress.iter().filter(|(id, progress)| {
+            voters.contains_key(*id)
+                && named.is_none_or(|named| named == **id)
+                && self.now.since(progress.heard) <= timeout
+        });
+        live.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id)
+    }
+
+    /// Ends a transfer that was not taken in time. Gives false if this member leads no longer.
+    pub(crate) fn resume_in_time(&mut self, out: &mut Output) -> bool {
+        let Role::Leader(leader) = &mut self.role else { return false };
+        if leader.handover.as_ref().is_some_and(|handover| self.now >= handover.deadline) {
+            leader.handover = None;
+            if self.drained {
+                self.step_down(out);
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn drain(&mut self, out: &mut Output) {
+        self.drained = true;
+        match &self.role {
+            Role::Leader(leader) => {
+                let under_way = leader.handover.is_some();
+                if !under_way && self.hand_over(None).is_none() {
+                    self.step_down(out);
+                }
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => self.follow(self.term, None, out),
+            Role::Follower(_) => {}
+        }
+    }
+
+    pub(crate) fn undrain(&mut self) {
+        self.drained = false;
+        let deadline = self.first_deadline();
+        if let Role::Follower(follower) = &mut self.role {
+            follower.deadline = follower.deadline.min(deadline);
+        }
+    }
+
+    /// Tells the target to stand once its log ends where ours does.
+    pub(crate) fn order_target(&mut self, out: &mut Output) {
+        let last = self.log.last();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(handover) = &mut leader.handover else { return };
+        let matched = leader.progress.get(&handover.target).map(|progress| progress.matched);
+        if !handover.told && matched == Some(last.index) {
+            handover.told = true;
+            let target = handover.target;
+            self.send(target, Body::TimeoutNow { last }, IoSeq(0), out);
+        }
+    }
+
+    /// A leader that the last change has removed is done once that is committed. It ends with this
+    /// flush, which tells everybody of the commit, and calls on a successor.
+    pub(crate) fn retire(&mut self, out: &mut Output) {
+        let configuration = self.log.configuration();
+        let voter = configuration.is_voter(self.config.id);
+        let Role::Leader(leader) = &self.role else { return };
+        if voter || self.commit.index < configuration.index {
+            return;
+        }
+        let last = self.log.last();
+        if let Some(target) = self.successor(leader, None)
+            && leader.progress.get(&target).is_some_and(|held| held.matched == last.index)
+        {
+            self.send(target, Body::TimeoutNow { last }, IoSeq(0), out);
+        }
+        self.step_down(out);
+    }
+}

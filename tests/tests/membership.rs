@@ -1,0 +1,217 @@
+//! The membership of a running group: sidecars join, leave and are exchanged while clients go on.
+
+use quorate_proto::admin::members_client::MembersClient;
+use quorate_proto::admin::{
+    ChangeMembershipRequest, StatusRequest, StatusResponse, TransferLeadershipRequest, Voter,
+};
+use quorate_tests::cluster::{Cluster, Scratch};
+use quorate_tests::load::{Gaps, Prober, boottime_ns};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(10);
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().expect("a runtime").block_on(work)
+}
+
+struct Group {
+    admins: Vec<MembersClient<Channel>>,
+    identities: Vec<Voter>,
+}
+
+impl Group {
+    async fn of(cluster: &Cluster) -> Group {
+        let (mut admins, mut identities) = (Vec::new(), Vec::new());
+        for member in &cluster.members {
+            let endpoint = Endpoint::from_shared(member.admin.clone()).expect("an address");
+            let mut admin = MembersClient::new(endpoint.connect().await.expect("it listens"));
+            let status = admin.status(StatusRequest {}).await.expect("answered").into_inner();
+            identities.push(Voter { member_id: status.member_id, name: member.name.clone() });
+            admins.push(admin);
+        }
+        Group { admins, identities }
+    }
+
+    async fn status(&mut self, member: usize) -> StatusResponse {
+        let answer = self.admins[member].status(StatusRequest {}).await;
+        answer.expect("answered").into_inner()
+    }
+
+    /// The leader's place and what it says, once there is one.
+    async fn leader(&mut self) -> (usize, StatusResponse) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            for member in 0..self.admins.len() {
+                let status = self.status(member).await;
+                if status.role == "leader" {
+                    return (member, status);
+                }
+            }
+            assert!(Instant::now() < end, "nobody leads");
+            sleep(LOOK).await;
+        }
+    }
+
+    fn named(&self, members: &[usize]) -> Vec<Voter> {
+        members.iter().map(|member| self.identities[*member].clone()).collect()
+    }
+
+    async fn try_change(&mut self, voters: &[usize], learners: &[usize]) -> Result<u64, Status> {
+        let (leader, status) = self.leader().await;
+        let request = ChangeMembershipRequest {
+            expected_configuration_index: status.configuration_index,
+            voters: self.named(voters),
+            learners: self.named(learners),
+            abort: false,
+        };
+        let answer = self.admins[leader].change_membership(request).await?;
+        Ok(answer.into_inner().configuration_index)
+    }
+
+    /// Changes the membership, however often the leader changes on the way.
+    async fn change(&mut self, voters: &[usize], learners: &[usize]) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.try_change(voters, learners).await {
+                Ok(_) => break,
+                Err(status) if status.message().contains("present membership") => break,
+                Err(status) => {
+                    assert!(Instant::now() < end, "{voters:?} {learners:?}: {status:?}");
+                    sleep(LOOK).await;
+                }
+            }
+        }
+        self.await_members(voters, learners).await;
+    }
+
+    /// Until all who vote know this membership.
+    async fn await_members(&mut self, voters: &[usize], learners: &[usize]) {
+        let names = |of: &[Voter]| of.iter().map(|v| v.name.clone()).collect::<BTreeSet<_>>();
+        let (votes, listens) = (names(&self.named(voters)), names(&self.named(learners)));
+        let end = Instant::now() + PATIENCE;
+        for member in voters {
+            loop {
+                let status = self.status(*member).await;
+                let outgoing = status.outgoing.is_empty();
+                if names(&status.voters) == votes && names(&status.learners) == listens && outgoing
+                {
+                    break;
+                }
+                assert!(Instant::now() < end, "member {member} says {status:?}");
+                sleep(LOOK).await;
+            }
+        }
+    }
+
+    async fn lead(&mut self, member: usize) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let (leader, _) = self.leader().await;
+            if leader == member {
+                return;
+            }
+            let member_id = self.identities[member].member_id.clone();
+            let request = TransferLeadershipRequest { member_id };
+            // Refused, if another leads by now.
+            let _ = self.admins[leader].transfer_leadership(request).await;
+            assert!(Instant::now() < end, "{member} does not lead");
+        }
+    }
+}
+
+async fn progress(gaps: &Gaps) {
+    let now = boottime_ns();
+    let goes_on = async {
+        while !gaps.succeeded_after(now) {
+            sleep(LOOK).await;
+        }
+    };
+    timeout(PATIENCE, goes_on).await.expect("clients go on");
+}
+
+#[test]
+fn members_join_leave_and_are_exchanged_under_load() {
+    let scratch = Scratch::new("membership").expect("scratch");
+    let arguments = ["--members", "5", "--voters", "3"];
+    let cluster = Cluster::start(scratch.path(), &arguments).expect("the group starts");
+    block_on(async {
+        let mut group = Group::of(&cluster).await;
+        let (stop, stopped) = watch::channel(false);
+        // At the one member that stays all the time.
+        let (prober, gaps) = Prober::new(cluster.members[0].endpoint.clone(), "probe".to_owned());
+        let probing = tokio::spawn(prober.run(stopped));
+        progress(&gaps).await;
+        type Step = (&'static [usize], &'static [usize]);
+        let steps: [Step; 9] = [
+            (&[0, 1, 2], &[3, 4]),   // learners first
+            (&[0, 1, 2, 3, 4], &[]), // 3 to 5, one joint change
+            (&[0, 1, 2], &[3, 4]),   // two voters demoted
+            (&[0, 3, 4], &[1, 2]),   // two exchanged at once
+            (&[0, 3, 4], &[]),       // listeners leave
+            (&[0, 3, 4], &[1]),      // and come back, with the same logs
+            (&[0, 1, 4], &[]),       // one exchanged, removed for good
+            (&[0], &[]),             // 3 to 1
+            (&[0], &[1, 2, 3, 4]),
+        ];
+        for (voters, learners) in steps {
+            group.change(voters, learners).await;
+            progress(&gaps).await;
+        }
+        group.change(&[0, 1, 2, 3, 4], &[]).await;
+        // The leader itself goes.
+        group.lead(4).await;
+        group.change(&[0, 1, 2, 3], &[]).await;
+        progress(&gaps).await;
+        let (leader, _) = group.leader().await;
+        assert_ne!(leader, 4);
+        stop.send(true).expect("the prober runs");
+        let (history, broken) = probing.await.expect("the prober ends");
+        assert!(broken.is_empty(), "{broken:?}");
+        history.check_tokens().expect("tokens rise");
+        assert!(gaps.count() > 100, "{} operations", gaps.count());
+    });
+}
+
+#[test]
+fn changes_that_cannot_be_are_refused_with_their_reason() {
+    let scratch = Scratch::new("refused-changes").expect("scratch");
+    let arguments = ["--members", "4", "--voters", "3"];
+    let cluster = Cluster::start(scratch.path(), &arguments).expect("the group starts");
+    block_on(async {
+        let mut group = Group::of(&cluster).await;
+        let refused = |answer: Result<u64, Status>, words: &str| {
+            let status = answer.expect_err(words);
+            assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+            assert!(status.message().contains(words), "{status:?}");
+        };
+        refused(group.try_change(&[0, 1, 2, 3], &[]).await, "no learner yet");
+        refused(group.try_change(&[0, 1, 2], &[]).await, "present membership");
+        refused(group.try_change(&[0, 1, 2], &[2]).await, "both vote and listen");
+        let (leader, status) = group.leader().await;
+        let mut request = ChangeMembershipRequest {
+            expected_configuration_index: status.configuration_index + 7,
+            voters: group.named(&[0, 1]),
+            learners: Vec::new(),
+            abort: false,
+        };
+        let answer = group.admins[leader].change_membership(request.clone()).await;
+        refused(answer.map(|_| 0), "expected_configuration_index");
+        let other = (leader + 1) % 3;
+        let answer = group.admins[other].change_membership(request.clone()).await;
+        refused(answer.map(|_| 0), "does not lead");
+        request.abort = true;
+        request.expected_configuration_index = status.configuration_index;
+        let answer = group.admins[leader].change_membership(request.clone()).await;
+        assert_eq!(answer.expect_err("refused").code(), Code::InvalidArgument);
+        request.voters.clear();
+        let answer = group.admins[leader].change_membership(request).await;
+        refused(answer.map(|_| 0), "nothing to abort");
+    });
+}
