@@ -4,6 +4,7 @@ use crate::duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Leader election and locks with fencing tokens.
@@ -29,9 +30,17 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: the command's own (128 + N if signal N ended it); \
-64 bad usage; 66 wal: no log there; 69 no sidecar, or no majority; 73 dev: the directory cannot be \
-used; 75 not acquired in time; 76 lost while held; 126 the command cannot be run; 127 it is not \
-there.";
+64 bad usage; 65 damaged backup; 66 no such log or backup; 69 no sidecar, no majority, or \
+refused; 73 a file or directory cannot be made; 75 not acquired in time; 76 lost while held; \
+77 not permitted; 126 the command cannot be run; 127 it is not there.";
+
+const MEMBERS_EXAMPLES: &str = "Examples:
+  export QUORATE_ADMIN=member-1=10.0.0.1:7402,member-2=10.0.0.2:7402,member-3=10.0.0.3:7402
+  quorate members status
+  quorate members change --voters member-1,member-2,member-3 --learners member-4
+  quorate members change --voters member-1,member-2,member-4
+  quorate members transfer member-2
+  quorate members drain member-1";
 
 /// How answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,9 +89,27 @@ pub enum Verb {
         prefix: String,
     },
 
-    /// The members of the group
-    #[command(after_long_help = "Example:\n  quorate members")]
-    Members,
+    /// The members of the group: see, change, drain them
+    ///
+    /// `list` asks the sidecar beside this command, unless admin ports are named. All other verbs
+    /// use the members' admin ports: name those of all members, and each verb finds the one that it
+    /// needs.
+    #[command(after_long_help = MEMBERS_EXAMPLES)]
+    Members(MembersArgs),
+
+    /// Save a backup, look at one, or make a new group of it
+    #[command(after_long_help = "Examples:
+  quorate snapshot save monday.backup --admin member-1=127.0.0.1:7402
+  quorate snapshot inspect monday.backup
+  quorate snapshot restore monday.backup --dir DIR --name member-1")]
+    Snapshot(SnapshotArgs),
+
+    /// Force the last member of a lost group to go on alone (starts quorate-sidecar recover)
+    #[command(
+        after_long_help = "Example:\n  quorate recover --dir DIR    says what it wants to hear",
+        disable_help_flag = true
+    )]
+    Recover(SiblingArgs),
 
     /// Print who leads an election, now and at every change
     #[command(after_long_help = "Example:\n  quorate watch scheduler")]
@@ -120,6 +147,216 @@ pub enum Verb {
 
     #[command(name = "__foreground", hide = true)]
     Foreground(ForegroundArgs),
+}
+
+/// The way to the admin ports.
+#[derive(Clone, Debug, Args)]
+pub struct AdminArgs {
+    /// An admin port and whose it is; repeat it, or separate with commas. With TLS the names are
+    /// needed [default: 127.0.0.1:7402].
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_ADMIN",
+        value_name = "[NAME=]HOST:PORT",
+        value_delimiter = ','
+    )]
+    pub admin: Vec<String>,
+
+    /// A certificate for admin.CLUSTER.quorate, PEM.
+    #[arg(long, global = true, env = "QUORATE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM.
+    #[arg(long, global = true, env = "QUORATE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// The CA that vouches for the members, PEM.
+    #[arg(long, global = true, env = "QUORATE_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// The cluster's label in certificates.
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_CLUSTER",
+        value_name = "NAME",
+        default_value = "quorate"
+    )]
+    pub cluster: String,
+}
+
+#[derive(Debug, Args)]
+pub struct MembersArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+
+    #[command(subcommand)]
+    pub verb: Option<MembersVerb>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum MembersVerb {
+    /// Who is a member, and who votes (the default)
+    List,
+
+    /// How each member is: role, log, tokens
+    Status,
+
+    /// Make this the membership: answered once it is committed
+    ///
+    /// A member is named by its name, its id, or NAME=ID. A new voter has to be a learner first,
+    /// and gets the log meanwhile: two changes. Other voters make it one joint change of any size.
+    #[command(after_long_help = "Examples, for a group of a, b and c:
+  quorate members change --voters a,b,c --learners d     d listens
+  quorate members change --voters a,b,d                  d votes in the place of c, which leaves
+  quorate members change --abort                         gives up a change that is stuck")]
+    Change(ChangeArgs),
+
+    /// Hand Raft leadership to another voter
+    Transfer {
+        /// To whom: a name or an id; without it, to the most caught-up one.
+        to: Option<String>,
+    },
+
+    /// A member gives up leadership, and does not stand again until `undrain` or a restart
+    Drain {
+        /// Which: a name or an id; may be left out if one admin port is given.
+        member: Option<String>,
+    },
+
+    /// A member stands again
+    Undrain {
+        /// Which: a name or an id; may be left out if one admin port is given.
+        member: Option<String>,
+    },
+
+    /// A member takes a snapshot now, so that the log before it can go
+    Compact {
+        /// Which: a name or an id; may be left out if one admin port is given.
+        member: Option<String>,
+    },
+
+    /// Tell a member that it is retired: it never votes or serves again, restarts included
+    Retire {
+        /// Which: a name or an id.
+        member: String,
+
+        /// Even if it is a member of its group by its own log: for the recovery of a lost group.
+        #[arg(long)]
+        still_a_member: bool,
+    },
+
+    /// Force a running member of a lost group to go on alone
+    ///
+    /// For a group that lost its majority for ever. The member becomes the only one of a group with
+    /// a new identity; every session ends, and tokens go on above all that are known. What only the
+    /// lost members had is lost.
+    #[command(after_long_help = "Example:
+  quorate members recover member-1 --i-understand \"the other members of 5f0c... are lost\"")]
+    Recover(RecoverArgs),
+
+    /// After a recovery or restore: every old member is known to have stopped, so grant from now on
+    #[command(after_long_help = "Example:
+  quorate members confirm-stopped --i-understand \"every old member has stopped\"")]
+    ConfirmStopped {
+        /// The confirmation, in words.
+        #[arg(long, value_name = "WORDS")]
+        i_understand: Option<String>,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ChangeArgs {
+    /// All who shall vote.
+    #[arg(
+        long,
+        value_name = "MEMBERS",
+        value_delimiter = ',',
+        required_unless_present = "abort",
+        conflicts_with = "abort"
+    )]
+    pub voters: Vec<String>,
+
+    /// All who shall listen.
+    #[arg(long, value_name = "MEMBERS", value_delimiter = ',', conflicts_with = "abort")]
+    pub learners: Vec<String>,
+
+    /// The configuration that is meant to be changed, as `status` says it: refused if somebody
+    /// else changed it meanwhile. Without it: the present one.
+    #[arg(long, value_name = "N")]
+    pub expected_index: Option<u64>,
+
+    /// Give up the joint change under way: its old voters decide alone again.
+    #[arg(long)]
+    pub abort: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RecoverArgs {
+    /// Which: a name or an id.
+    pub member: String,
+
+    /// The confirmation, in words; without it they are told.
+    #[arg(long, value_name = "WORDS")]
+    pub i_understand: Option<String>,
+
+    /// A token that the new ones must be above: the highest that anybody has seen.
+    #[arg(long, value_name = "TOKEN", default_value_t = 0, hide_default_value = true)]
+    pub above_token: u64,
+
+    /// Grant nothing for so long: the longest TTL of any session of the old group, up to 20m.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration::parse,
+        default_value = "10m",
+        conflicts_with = "confirm_old_members_stopped"
+    )]
+    pub hold_off: Duration,
+
+    /// Every other member is known to have stopped: grant at once.
+    #[arg(long)]
+    pub confirm_old_members_stopped: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+
+    #[command(subcommand)]
+    pub verb: SnapshotVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum SnapshotVerb {
+    /// Save a backup of the group's state, from its leader if that is reached
+    ///
+    /// The file is checked, and gets its name only once it is whole. It holds the secrets of
+    /// sessions: only its owner may read it.
+    #[command(after_long_help = "Example:
+  quorate snapshot save monday.backup --admin member-1=127.0.0.1:7402")]
+    Save {
+        /// The backup.
+        file: PathBuf,
+
+        /// From this member: a name or an id.
+        #[arg(long, value_name = "MEMBER")]
+        from: Option<String>,
+
+        /// Replace the file if it is there.
+        #[arg(long)]
+        force: bool,
+    },
+
+    /// Say what a backup is of, and whether it is whole (starts quorate-sidecar snapshot inspect)
+    #[command(disable_help_flag = true)]
+    Inspect(SiblingArgs),
+
+    /// Make a new group of a backup (starts quorate-sidecar snapshot restore)
+    #[command(disable_help_flag = true)]
+    Restore(SiblingArgs),
 }
 
 /// What lock and elect share.
@@ -175,7 +412,7 @@ pub struct ElectArgs {
     pub value: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct SiblingArgs {
     /// As they are.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
@@ -222,6 +459,18 @@ mod tests {
     }
 
     #[test]
+    fn admin_ports_come_before_or_after_the_verb() {
+        let before = "quorate members --admin a=h:1,b=h:2 status";
+        let after = "quorate members status --admin a=h:1 --admin b=h:2";
+        for words in [before, after] {
+            let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+            let Verb::Members(args) = cli.verb else { panic!("not members") };
+            assert_eq!(args.admin.admin, ["a=h:1", "b=h:2"]);
+            assert!(matches!(args.verb, Some(MembersVerb::Status)));
+        }
+    }
+
+    #[test]
     fn waiting_for_no_time_is_trying() {
         let cli = Cli::try_parse_from(["quorate", "lock", "a", "--wait", "0s"]).unwrap();
         let Verb::Lock(LockArgs { mut hold }) = cli.verb else { panic!("not a lock") };
@@ -237,6 +486,10 @@ mod tests {
             "quorate lock a --try --wait 1s",
             "quorate lock",
             "quorate lock a --shared",
+            "quorate members change",
+            "quorate members change --abort --voters a",
+            "quorate members retire",
+            "quorate snapshot",
             "quorate fly",
         ] {
             assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{words}");

@@ -6,6 +6,8 @@
 //! once kill was ordered it is ordered for ever. Must not: read a clock, arm a timer, touch a
 //! process. Time is an argument: absolute nanoseconds of CLOCK_BOOTTIME.
 
+use crate::planted::{self, Bug};
+
 /// Kill this long before the deadline, in ns: what a SIGKILL and the reaping of a tree take.
 pub const KILL_MARGIN_NS: u64 = 50_000_000;
 /// Order the stop at least this long before the deadline, in ns.
@@ -54,6 +56,12 @@ impl Deadline {
     /// The grant is held until `deadline_ns`. An earlier one than known is a late message and moves
     /// nothing; after the stop order none counts.
     pub fn renewed(&mut self, deadline_ns: u64) {
+        if planted::is(Bug::LateRenewalMovesBack) {
+            self.deadline_ns = deadline_ns;
+        }
+        if self.phase == Phase::Stopping && planted::is(Bug::RenewalAfterStopOrder) {
+            self.phase = Phase::Holding;
+        }
         if self.phase == Phase::Holding {
             self.deadline_ns = self.deadline_ns.max(deadline_ns);
         }
@@ -74,6 +82,9 @@ impl Deadline {
     /// When the holder is killed, in ns.
     #[must_use]
     pub fn kill_at_ns(&self) -> u64 {
+        if planted::is(Bug::KillAtTheDeadline) {
+            return self.deadline_ns;
+        }
         self.deadline_ns.saturating_sub(KILL_MARGIN_NS)
     }
 

@@ -83,6 +83,8 @@ reasons! {
     DiskFull = "DISK_FULL";
     /// The sidecar's own log is damaged: it takes no part in its group.
     DiskUnfit = "DISK_UNFIT";
+    /// The sidecar was told to retire: it takes no part in its group any more.
+    Retired = "RETIRED";
     /// This process reads another clock than the sidecar.
     ClockNamespace = "CLOCK_NAMESPACE";
     /// The stream was not read in time.

@@ -12,6 +12,12 @@ pub const UNAVAILABLE: u8 = 69;
 pub const NOT_ACQUIRED: u8 = 75;
 /// Lost while held.
 pub const LOST: u8 = 76;
+/// A file or directory cannot be made.
+pub const CANNOT_CREATE: u8 = 73;
+/// What was read is damaged.
+pub const DATA: u8 = 65;
+/// The certificate may not do that.
+pub const NOT_PERMITTED: u8 = 77;
 /// The command is there and cannot be run; the shells' code.
 pub const NOT_EXECUTABLE: u8 = 126;
 /// The command is not there; the shells' code.

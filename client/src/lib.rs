@@ -29,6 +29,8 @@ mod endpoint;
 mod error;
 mod keeper;
 mod link;
+#[doc(hidden)]
+pub mod planted;
 mod session;
 mod tether;
 mod view;

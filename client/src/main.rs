@@ -3,6 +3,7 @@
 //! Purpose: what people and scripts use. Exit codes: see `cli.rs`. Must not contain a rule of
 //! sessions or deadlines: those are the library's.
 
+mod admin;
 mod cli;
 mod command;
 mod duration;
@@ -45,6 +46,7 @@ fn run(cli: Cli) -> u8 {
         Verb::Foreground(args) => wrapper::terminal::run(&args),
         Verb::Completions { shell } => command::completions::run(shell),
         Verb::Wal(args) => command::sibling::start("wal", &args.arguments),
+        Verb::Recover(args) => command::sibling::start("recover", &args.arguments),
         Verb::Dev(args) => command::sibling::start("dev", &args.arguments),
         verb => {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

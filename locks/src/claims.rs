@@ -1,7 +1,7 @@
 //! The life of a claim: asked for, queued, granted, released, cancelled.
 //!
 //! Invariants: a request is looked up before it is executed; a name that becomes free goes to its
-//! next waiter in the same step, unless the epoch has no token left.
+//! next waiter in the same step, unless the epoch has no token left or grants are held off.
 //!
 //! Must not be reached by a command of a generation that is not the present one.
 
@@ -13,6 +13,7 @@ use crate::command::{
 use crate::limits::{NAME_BYTES_MAX, QUEUE_MAX, REQUEST_MAX, VALUE_BYTES_MAX};
 use crate::machine::Machine;
 use crate::name::{Holder, Name, Waiter};
+use crate::planted::{self, Bug};
 use crate::requests::{End, Kept, Known, Live, Place, Requests};
 
 impl Machine {
@@ -64,7 +65,10 @@ impl Machine {
             return Err(Refusal::TooManyOutcomes);
         }
         let Some((name, entry)) = self.names.get_key_value(claim.name.as_str()) else {
-            return self.grant_at_once(claim, events);
+            return match self.hold_off_ms {
+                None => self.grant_at_once(claim, events),
+                Some(_) => self.held_off(claim),
+            };
         };
         if entry.kind != claim.kind {
             return Err(Refusal::KindMismatch { present: entry.kind, asked: claim.kind });
@@ -78,6 +82,19 @@ impl Machine {
             self.requests_mut(claim.session).keep(claim.request, kept);
             return Ok(Outcome::NotAcquired);
         }
+        self.enqueue(claim, name)
+    }
+
+    /// The first claim of a name while nothing is granted: somebody of an earlier life may hold it.
+    fn held_off(&mut self, claim: &Claim) -> Result<Outcome, Refusal> {
+        let name: Arc<str> = Arc::from(claim.name.as_str());
+        if !claim.queue {
+            let kept = Kept::Claim { name, kind: claim.kind, end: End::NotAcquired };
+            self.requests_mut(claim.session).keep(claim.request, kept);
+            return Ok(Outcome::NotAcquired);
+        }
+        let before = self.names.insert(Arc::clone(&name), Name::new(claim.kind));
+        assert!(before.is_none(), "held off a name in use");
         self.enqueue(claim, name)
     }
 
@@ -161,7 +178,7 @@ impl Machine {
         if holder.session != session {
             return Err(Refusal::NotHolder);
         }
-        if holder.token != token {
+        if holder.token != token && !planted::is(Bug::StaleTokenReleases) {
             return Err(Refusal::StaleToken(holder.token));
         }
         let name = Arc::clone(name);
@@ -191,6 +208,7 @@ impl Machine {
             Known::Kept(Kept::Release { .. }) => Err(Refusal::RequestReused),
             // Below the floor no copy of the claim will ever be executed: nothing to remember.
             Known::TooOld | Known::Kept(Kept::Void) => Ok(Outcome::Cancelled),
+            Known::Fresh if planted::is(Bug::EarlyCancelForgotten) => Ok(Outcome::Cancelled),
             Known::Fresh => {
                 if !requests.has_room(requests.floor) {
                     return Err(Refusal::TooManyOutcomes);
@@ -232,17 +250,22 @@ impl Machine {
         self.grant_next(name, events);
     }
 
-    fn grant_next(&mut self, name: &Arc<str>, events: &mut Vec<Event>) {
+    pub(crate) fn grant_next(&mut self, name: &Arc<str>, events: &mut Vec<Event>) {
         let entry = self.names.get(name).expect("a freed name is in use");
         assert!(entry.holder.is_none(), "granted over a holder");
         if entry.is_empty() {
             self.names.remove(name);
             return;
         }
+        if self.hold_off_ms.is_some() {
+            return;
+        }
         // Without a token left the first waiter stays the first, for ever: exhaustion has no end.
         let Some(token) = self.mint() else { return };
         let entry = self.names.get_mut(name).expect("a freed name is in use");
-        let (_, waiter) = entry.queue.pop_first().expect("the queue is not empty");
+        let last = planted::is(Bug::LastWaiterFirst).then(|| entry.queue.pop_last()).flatten();
+        let next = last.or_else(|| entry.queue.pop_first());
+        let (_, waiter) = next.expect("the queue is not empty");
         let Waiter { session, request, value } = waiter;
         entry.holder = Some(Holder { session, request, token, value });
         self.requests_mut(session).grant(request, token);
@@ -250,6 +273,7 @@ impl Machine {
     }
 
     fn mint(&mut self) -> Option<Token> {
+        assert!(self.hold_off_ms.is_none(), "granted while grants are held off");
         let tokens = self.tokens.as_mut().expect("claims exist only in a life that began");
         tokens.mint(self.last_index)
     }

@@ -12,7 +12,7 @@ use crate::command::{
 };
 
 /// The format that this version writes, and the only one that it reads.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 const START: u8 = 1;
 const OPEN: u8 = 2;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::claims::{name_fits, value_fits};
 use crate::command::{RequestId, SessionId, Token};
 use crate::limits::{
-    LABEL_BYTES_MAX, OUTCOMES_MAX, QUEUE_MAX, REQUEST_MAX, SESSIONS_MAX, TTL_MS_MAX, TTL_MS_MIN,
+    HOLD_OFF_MS_MAX, LABEL_BYTES_MAX, OUTCOMES_MAX, QUEUE_MAX, REQUEST_MAX, SESSIONS_MAX,
+    TTL_MS_MAX, TTL_MS_MIN,
 };
 use crate::machine::Machine;
 use crate::name::Name;
@@ -32,12 +33,15 @@ impl Machine {
     pub(crate) fn validate(&self) -> Verdict {
         let Some(tokens) = self.tokens else {
             let blank = self.sessions.is_empty() && self.keys.is_empty() && self.names.is_empty();
+            holds(self.hold_off_ms.is_none(), "only a life that began holds off")?;
             return holds(blank, "nothing exists before the Start");
         };
         holds(Tokens::start(tokens.epoch, tokens.start_n).is_ok(), "the Start is in range")?;
         holds(tokens.start_n <= tokens.last_n, "n only rises")?;
         holds(Tokens::start(tokens.epoch, tokens.last_n).is_ok(), "n is below 2^48")?;
         holds(self.last_index > 0, "the Start has an index")?;
+        let bounded = self.hold_off_ms.is_none_or(|ms| (1..=HOLD_OFF_MS_MAX).contains(&ms));
+        holds(bounded, "a hold-off is in range")?;
         holds(self.sessions.len() <= SESSIONS_MAX, "at most 100,000 sessions")?;
         holds(self.sessions.len() == self.keys.len(), "a session has one key")?;
         let mut live = 0;
@@ -104,7 +108,10 @@ impl Machine {
         holds(!entry.is_empty(), "an empty name vanishes")?;
         holds(entry.queue.len() <= QUEUE_MAX, "at most 10,000 wait")?;
         match &entry.holder {
-            None => holds(tokens.exhausted(self.last_index), "the first waiter holds the name")?,
+            None => {
+                let nobody = self.hold_off_ms.is_some() || tokens.exhausted(self.last_index);
+                holds(nobody, "the first waiter holds the name")?;
+            }
             Some(holder) => {
                 let token = holder.token;
                 holds(token.epoch() == u64::from(tokens.epoch), "a token is of the epoch")?;

@@ -14,7 +14,8 @@
 //! - A name has at most one holder. It exists only while somebody holds it or waits for it.
 //! - A token is given once, and tokens only rise: `epoch << 48 | n`, where `n` is above every
 //!   earlier `n` and not below the index of its entry.
-//! - A name without a holder has no waiters either, unless the epoch has no token left.
+//! - A name without a holder has no waiters either, unless the epoch has no token left, or grants
+//!   are held off.
 //! - A session has at most one live claim on a name, and a claim stands in one place: the holder's
 //!   or one in the queue.
 //! - A request id is executed at most once in a session's life. The session keeps at most 256
@@ -34,6 +35,7 @@ mod claims;
 mod codec;
 mod command;
 mod invariants;
+mod life;
 pub mod limits;
 mod machine;
 mod name;
@@ -45,6 +47,7 @@ mod tokens;
 
 pub use bytes::DecodeError;
 pub use command::*;
+pub use life::{LifeCommand, Logged};
 pub use machine::Machine;
 pub use name::{HolderView, NameView, WaiterView, Waiters};
 pub use session::Session;

@@ -18,6 +18,9 @@ pub const TTL_MS_MIN: u32 = 1_000;
 /// The longest time to live of a session, in ms: 10 minutes.
 pub const TTL_MS_MAX: u32 = 600_000;
 
+/// The longest hold-off of a recovered or restored group, in ms: twice the longest time to live.
+pub const HOLD_OFF_MS_MAX: u32 = 2 * TTL_MS_MAX;
+
 /// How many claims wait for one name, the holder not counted.
 pub const QUEUE_MAX: usize = 10_000;
 

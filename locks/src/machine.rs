@@ -13,6 +13,7 @@ use crate::command::{
 };
 use crate::limits::{LABEL_BYTES_MAX, SESSIONS_MAX, TTL_MS_MAX, TTL_MS_MIN};
 use crate::name::{Name, NameView};
+use crate::planted::{self, Bug};
 use crate::requests::Place;
 use crate::session::Session;
 use crate::tokens::Tokens;
@@ -27,6 +28,8 @@ pub struct Machine {
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) keys: BTreeMap<Key, SessionId>,
     pub(crate) names: BTreeMap<Arc<str>, Name>,
+    /// Nothing is granted until this is lifted: how long a leader waits for that, in ms.
+    pub(crate) hold_off_ms: Option<u32>,
 }
 
 impl Machine {
@@ -51,8 +54,7 @@ impl Machine {
     /// # Panics
     /// If `index` is not above [`Machine::last_index`]: an entry applied twice is a bug of ours.
     pub fn apply(&mut self, index: u64, command: &Command, events: &mut Vec<Event>) -> Outcome {
-        assert!(index > self.last_index, "entry {index} applied after {}", self.last_index);
-        self.last_index = index;
+        self.enter(index);
         if self.tokens.is_none() && !matches!(command, Command::Start { .. }) {
             return Outcome::Refused(Refusal::NotStarted);
         }
@@ -61,6 +63,12 @@ impl Machine {
             assert_eq!(events.len(), announced, "a refused command made events");
             Outcome::Refused(refusal)
         })
+    }
+
+    /// Begins the entry at this index.
+    pub(crate) fn enter(&mut self, index: u64) {
+        assert!(index > self.last_index, "entry {index} applied after {}", self.last_index);
+        self.last_index = index;
     }
 
     fn dispatch(&mut self, command: &Command, events: &mut Vec<Event>) -> Result<Outcome, Refusal> {
@@ -117,6 +125,10 @@ impl Machine {
         if let Some((id, session)) = self.session_by_key(key) {
             return if session.ttl_ms != ttl_ms {
                 Err(Refusal::TtlDiffers(session.ttl_ms))
+            } else if session.attachment != attachment && planted::is(Bug::OpenTakesOver) {
+                let session = self.sessions.get_mut(&id).expect("a known key has its session");
+                session.attachment = attachment;
+                Ok(session.opened(id))
             } else if session.attachment != attachment {
                 Err(Refusal::SessionMoved(session.generation))
             } else {
@@ -144,6 +156,10 @@ impl Machine {
     ) -> Result<Outcome, Refusal> {
         let id = *self.keys.get(&key).ok_or(Refusal::SessionUnknown)?;
         let session = self.sessions.get_mut(&id).expect("a known key has its session");
+        let replaces = match planted::is(Bug::OldResumeWins) {
+            true => session.generation,
+            false => replaces,
+        };
         if session.generation == replaces {
             // Cannot overflow: each move takes an entry, and indexes are 64 bits as well.
             session.generation = Generation(replaces.0 + 1);
@@ -176,7 +192,8 @@ impl Machine {
         let mut seen = BTreeSet::new();
         let mut dead = Vec::new();
         for &(id, generation) in sessions {
-            if self.attached(id, generation).is_ok() && seen.insert(id) {
+            let there = planted::is(Bug::ExpireIgnoresMove) && self.sessions.contains_key(&id);
+            if (self.attached(id, generation).is_ok() || there) && seen.insert(id) {
                 dead.push(id);
             }
         }
@@ -189,7 +206,12 @@ impl Machine {
     /// All their waits leave the queues before the first grant is freed: none of the dead is
     /// granted anything. Then the names are freed in the order of names, over all the dead
     /// together: the order in which one entry gives tokens.
-    fn end_sessions(&mut self, ids: &[SessionId], cause: Cause, events: &mut Vec<Event>) -> u32 {
+    pub(crate) fn end_sessions(
+        &mut self,
+        ids: &[SessionId],
+        cause: Cause,
+        events: &mut Vec<Event>,
+    ) -> u32 {
         let mut freed = BTreeSet::new();
         for &id in ids {
             let session = self.sessions.remove(&id).expect("the dead are known and named once");
@@ -198,6 +220,9 @@ impl Machine {
             for (name, request) in session.requests.by_name {
                 match session.requests.live[&request].place {
                     Place::Queued { arrival } => self.dequeue(&name, arrival, cause, events),
+                    Place::Granted { .. } if planted::is(Bug::DeadSessionGranted) => {
+                        self.free(&name, cause, events);
+                    }
                     Place::Granted { .. } => {
                         let first = freed.insert(name);
                         assert!(first, "two holders of one name");
@@ -220,7 +245,7 @@ impl Machine {
         generation: Generation,
     ) -> Result<&Session, Refusal> {
         let session = self.sessions.get(&id).ok_or(Refusal::SessionUnknown)?;
-        if session.generation != generation {
+        if session.generation != generation && !planted::is(Bug::GenerationIgnored) {
             return Err(Refusal::SessionMoved(session.generation));
         }
         Ok(session)

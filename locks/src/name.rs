@@ -28,7 +28,7 @@ pub(crate) struct Waiter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Name {
     pub(crate) kind: NameKind,
-    /// None only while the epoch has no token left for the first waiter.
+    /// None only while the epoch has no token left for the first waiter, or grants are held off.
     pub(crate) holder: Option<Holder>,
     /// By arrival.
     pub(crate) queue: BTreeMap<u64, Waiter>,
@@ -66,7 +66,8 @@ impl Name {
 pub struct NameView<'a> {
     /// Lock or election.
     pub kind: NameKind,
-    /// Who holds it; none only when the epoch has no token left for the first waiter.
+    /// Who holds it; none only when the epoch has no token left for the first waiter, or while
+    /// grants are held off.
     pub holder: Option<HolderView<'a>>,
     /// Who waits for it, the next one first; an iterator that knows its length.
     pub waiters: Waiters<'a>,

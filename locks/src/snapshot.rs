@@ -1,8 +1,8 @@
 //! The bytes of a whole machine.
 //!
-//! One byte of format version, the counter, the sessions by id with what they keep, the names in
-//! order with holder and queue. Live claims are written once, with their names; the sessions'
-//! tables of them are made again on reading.
+//! One byte of format version, the counter, a hold-off if there is one, the sessions by id with
+//! what they keep, the names in order with holder and queue. Live claims are written once, with
+//! their names; the sessions' tables of them are made again on reading.
 //!
 //! Invariants: equal machines have equal bytes; every machine that decodes passes
 //! [`Machine::check`]; no bytes make the reader panic.
@@ -17,12 +17,16 @@ use crate::codec::{read_attachment, read_kind, read_request, write_attachment, w
 use crate::command::{Generation, Key, RequestId, SessionId, Token};
 use crate::machine::Machine;
 use crate::name::{Holder, Name, Waiter};
+use crate::planted::{self, Bug};
 use crate::requests::{End, Kept, Live, Place, Requests};
 use crate::session::Session;
 use crate::tokens::Tokens;
 
-/// The format that this version writes, and the only one that it reads.
+/// The format of a machine that grants.
 const VERSION: u8 = 1;
+/// The same with the hold-off behind the counter. Written only while there is one: a version that
+/// does not know it must not grant, and all others read on.
+const VERSION_HELD_OFF: u8 = 2;
 
 const NOT_ACQUIRED: u8 = 0;
 const RELEASED: u8 = 1;
@@ -35,13 +39,17 @@ impl Machine {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
-        out.u8(VERSION);
+        out.u8(if self.hold_off_ms.is_some() { VERSION_HELD_OFF } else { VERSION });
         out.u64(self.last_index);
         out.bool(self.tokens.is_some());
         if let Some(tokens) = self.tokens {
             out.u16(tokens.epoch);
             out.u64(tokens.start_n);
-            out.u64(tokens.last_n);
+            let forgets = planted::is(Bug::SnapshotForgetsTokens);
+            out.u64(if forgets { tokens.start_n } else { tokens.last_n });
+        }
+        if let Some(hold_off_ms) = self.hold_off_ms {
+            out.u32(hold_off_ms);
         }
         out.count(self.sessions.len());
         for (id, session) in &self.sessions {
@@ -63,13 +71,16 @@ impl Machine {
     pub fn decode(bytes: &[u8]) -> Result<Machine, DecodeError> {
         let mut from = Reader::new(bytes);
         let version = from.u8()?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_HELD_OFF {
             return Err(DecodeError::Version(version));
         }
         let mut machine = Machine { last_index: from.u64()?, ..Machine::default() };
         if from.bool()? {
             let (epoch, start_n, last_n) = (from.u16()?, from.u64()?, from.u64()?);
             machine.tokens = Some(Tokens { epoch, start_n, last_n });
+        }
+        if version == VERSION_HELD_OFF {
+            machine.hold_off_ms = Some(from.u32()?);
         }
         for _ in 0..from.u32()? {
             let id = SessionId(from.u64()?);
@@ -138,6 +149,9 @@ fn write_session(out: &mut Writer, session: &Session) {
     out.bytes(session.label.as_bytes());
     out.u64(session.requests.floor.0);
     out.u64(session.requests.next.0);
+    if planted::is(Bug::SnapshotForgetsOutcomes) {
+        return out.count(0);
+    }
     out.count(session.requests.kept.len());
     for (request, kept) in &session.requests.kept {
         out.u64(request.0);

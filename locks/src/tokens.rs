@@ -8,6 +8,7 @@
 
 use crate::command::{Refusal, Token};
 use crate::limits::{EPOCH_MAX, TOKEN_N_END};
+use crate::planted::{self, Bug};
 
 /// The counter of one life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +34,17 @@ impl Tokens {
     /// on for ever, because neither `last_n` nor the index goes back.
     pub(crate) fn mint(&mut self, index: u64) -> Option<Token> {
         assert!(self.last_n < TOKEN_N_END, "the counter left its 48 bits");
-        let n = (self.last_n + 1).max(index);
-        let n = crate::planted::local_n().unwrap_or(n);
+        let mut n = (self.last_n + 1).max(index);
+        if planted::is(Bug::TokenByIndex) {
+            n = index;
+        }
+        if planted::is(Bug::TokenOfTheProcess) {
+            n = planted::count();
+        }
         if n >= TOKEN_N_END {
             return None;
         }
-        assert!(n > self.last_n, "a token went back");
+        assert!(n > self.last_n || planted::is(Bug::TokenByIndex), "a token went back");
         self.last_n = n;
         Some(self.last())
     }

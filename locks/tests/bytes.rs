@@ -152,8 +152,10 @@ fn random_bytes_never_panic() {
         judge_machine(&bytes);
         // Past the version and, for a command, the kind.
         if bytes.len() > 1 {
-            bytes[0] = 1;
-            judge_machine(&bytes);
+            for version in [2, 1] {
+                bytes[0] = version;
+                judge_machine(&bytes);
+            }
             bytes[1] = u8::try_from(random.below(10)).unwrap();
             judge_command(&bytes);
         }
@@ -168,7 +170,8 @@ fn unknown_version_and_kind_are_errors() {
     assert_eq!(Command::decode(&[1, 0]), Err(DecodeError::Kind(0)));
     assert_eq!(Command::decode(&[1, 9]), Err(DecodeError::Kind(9)));
     assert_eq!(Machine::decode(&[]), Err(DecodeError::Truncated));
-    assert_eq!(Machine::decode(&[2]), Err(DecodeError::Version(2)));
+    assert_eq!(Machine::decode(&[2]), Err(DecodeError::Truncated));
+    assert_eq!(Machine::decode(&[3]), Err(DecodeError::Version(3)));
 }
 
 /// States that no log brings about, made by putting one number in the place of another.

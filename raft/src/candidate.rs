@@ -94,6 +94,7 @@ impl Node {
     fn is_sticky(&self, from: MemberId) -> bool {
         let timeout = self.config.election_timeout_ns;
         match &self.role {
+            _ if planted::is(Bug::NoStickiness) => false,
             Role::Leader(_) => true,
             Role::Follower(follower) => {
                 self.leader().is_some_and(|leader| leader != from)
@@ -111,6 +112,9 @@ impl Node {
         out: &mut Output,
     ) {
         let granted = asked > self.term && !self.is_sticky(from) && last >= self.log.last();
+        if granted && planted::is(Bug::PreVoteFreesVote) {
+            self.vote = None;
+        }
         self.send(from, Body::PreVoteReply { granted, asked }, IoSeq(0), out);
     }
 
@@ -122,7 +126,7 @@ impl Node {
         out: &mut Output,
     ) {
         // The answerer's term may be lower than ours, and its answer still count.
-        if term > self.term {
+        if term > self.term && !planted::is(Bug::PreVoteTermIgnored) {
             return self.follow(term, None, out);
         }
         if let Role::PreCandidate(candidate) = &mut self.role
@@ -142,12 +146,16 @@ impl Node {
         out: &mut Output,
     ) {
         let (last, transfer) = ask;
-        let heeded = transfer || !self.is_sticky(from);
+        let stranger =
+            planted::is(Bug::VoteByOwnConfiguration) && !self.log.configuration().is_voter(from);
+        let heeded = !stranger && (transfer || !self.is_sticky(from));
         if heeded {
             self.adopt(term, out);
         }
         let free = self.vote.is_none() || self.vote == Some(from);
-        let granted = heeded && term == self.term && free && last >= self.log.last();
+        let longer = planted::is(Bug::VoteByLength) && last.index > self.log.last().index;
+        let longest = last >= self.log.last() || longer;
+        let granted = heeded && term == self.term && free && longest;
         if granted {
             self.grant(from, out);
         }

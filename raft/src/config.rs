@@ -49,6 +49,10 @@ pub struct Config {
     pub uncommitted_bytes: u64,
     /// Bytes of a snapshot in one message. 256 KiB: a heartbeat behind it waits 2 ms at 1 Gbit/s.
     pub snapshot_chunk_bytes: u64,
+    /// Bytes of a snapshot a second to one member, at most, after the first window. 32 MiB: a
+    /// quarter of 1 Gbit/s, so that a member that catches up takes neither the link nor the
+    /// leader's core from those that vote.
+    pub snapshot_bytes_per_second: u64,
     /// Bytes of a snapshot from a peer, at most. 1 GiB: memory grows only with what arrived.
     pub snapshot_bytes: u64,
     /// Bytes of entries below a new snapshot that stay in memory. 1 MiB: a follower a second behind
@@ -78,10 +82,18 @@ impl Config {
             uncommitted_entries: 4096,
             uncommitted_bytes: 4 * MIB,
             snapshot_chunk_bytes: 256 * KIB,
+            snapshot_bytes_per_second: 32 * MIB,
             snapshot_bytes: 1024 * MIB,
             tail_bytes: MIB,
             check: false,
         }
+    }
+
+    /// Nanoseconds that a part of a snapshot of so many bytes takes at the highest rate.
+    pub(crate) fn part_ns(&self, bytes: u64) -> u64 {
+        let bytes = u128::from(bytes);
+        let rate = u128::from(self.snapshot_bytes_per_second.max(1));
+        u64::try_from(bytes.saturating_mul(1_000 * u128::from(MS)) / rate).unwrap_or(u64::MAX)
     }
 
     /// The same with another T, and all that is derived from it.

@@ -171,6 +171,9 @@ impl Node {
             self.replace_from(first.id().index, &new, out);
             let fence = self.writes.fence(end.index);
             (end.index, if planted::is(Bug::EntriesBeforeSync) { IoSeq(0) } else { fence })
+        } else if planted::is(Bug::AcknowledgesMore) {
+            let last = self.log.last().index;
+            (last, self.fence_of(last))
         } else {
             // What is committed here equals the leader's log as well.
             (end.index.max(self.commit.index).min(self.log.durable()), IoSeq(0))
@@ -183,7 +186,8 @@ impl Node {
     /// Whether the log holds `prev`. Before the first entry in memory everything is committed, and
     /// equals the log of any leader.
     fn matches(&self, prev: LogId) -> bool {
-        prev.index < self.log.base().index || self.log.holds(prev)
+        let loose = planted::is(Bug::PreviousByIndex) && prev.index <= self.log.last().index;
+        prev.index < self.log.base().index || self.log.holds(prev) || loose
     }
 
     fn mismatch_hint(&self, prev: LogId) -> LogId {
@@ -194,7 +198,9 @@ impl Node {
     /// The entries that the log does not hold yet; `None` if they deny what is committed.
     fn new_entries(&self, mut entries: Vec<Entry>) -> Option<Vec<Entry>> {
         let base = self.log.base().index;
-        let held = |id: LogId| id.index < base || self.log.holds(id);
+        let kept = |id: LogId| id.index <= self.commit.index;
+        let kept = |id| !planted::is(Bug::AppendAlwaysTruncates) || kept(id);
+        let held = |id: LogId| id.index < base || (self.log.holds(id) && kept(id));
         let count = entries.iter().take_while(|entry| held(entry.id())).count();
         let new = entries.split_off(count);
         match new.first() {
@@ -217,6 +223,8 @@ impl Node {
 
     /// Only if the log holds this very entry: an index alone would commit a divergent tail.
     fn follow_commit(&mut self, commit: LogId) {
+        let there = self.log.id_at(commit.index.min(self.log.last().index));
+        let commit = there.filter(|_| planted::is(Bug::CommitByIndex)).unwrap_or(commit);
         if commit.index > self.commit.index && self.log.holds(commit) {
             self.commit = commit;
         }

@@ -62,17 +62,21 @@ impl Node {
     }
 
     pub(crate) fn leader_deadline(&self, leader: &Leader) -> Time {
-        let handover = leader.handover.as_ref().map_or(Time::NEVER, |handover| handover.deadline);
-        let oldest = self.writes.oldest();
+        let handover = leader.handover.as_ref().filter(|_| !planted::is(Bug::TransferForEver));
+        let handover = handover.map_or(Time::NEVER, |handover| handover.deadline);
+        let oldest = self.writes.oldest().filter(|_| !planted::is(Bug::StalledDiskLeads));
         let stall = oldest
             .map_or(Time::NEVER, |since| since.after(self.config.election_timeout_ns).after(1));
-        leader.heartbeat.min(handover).min(stall).min(leader.membership.deadline())
+        let parts = leader.progress.values().map(|progress| progress.part_ready(&self.config));
+        let part = parts.min().unwrap_or(Time::NEVER);
+        leader.heartbeat.min(handover).min(stall).min(part).min(leader.membership.deadline())
     }
 
     /// Whether the oldest unfinished write is older than T.
     pub(crate) fn is_disk_stalled(&self) -> bool {
         let timeout = self.config.election_timeout_ns;
-        self.writes.oldest().is_some_and(|since| self.now.since(since) > timeout)
+        let stalled = self.writes.oldest().is_some_and(|since| self.now.since(since) > timeout);
+        stalled && !planted::is(Bug::StalledDiskLeads)
     }
 
     pub(crate) fn leader_timer(&mut self, out: &mut Output) {
@@ -140,6 +144,9 @@ impl Node {
     }
 
     pub(crate) fn read(&mut self, ticket: Ticket, out: &mut Output) {
+        if planted::is(Bug::ReadByLease) && self.is_active() && self.commit.term == self.term {
+            return out.done.push((ticket, Outcome::ReadAt(self.commit.index)));
+        }
         if let Role::Leader(leader) = &mut self.role {
             return leader.reads.add(ticket);
         }
@@ -195,7 +202,12 @@ impl Node {
     pub(crate) fn advance_commit(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         let (me, own) = (self.config.id, self.log.durable());
-        let matched = |id| leader.progress.get(&id).map_or(Index(0), |progress| progress.matched);
+        let flushed = !planted::is(Bug::OwnEntryBeforeFlush);
+        let own = if flushed { own } else { self.log.last().index };
+        let since = Time(self.now.0.saturating_sub(self.config.election_timeout_ns));
+        let dead = |p: &Progress| planted::is(Bug::QuorumOfTheLive) && p.heard < since;
+        let matched = |p: &Progress| if dead(p) { own } else { p.matched };
+        let matched = |id| leader.progress.get(&id).map_or(Index(0), matched);
         let matched = |id| if id == me { own } else { matched(id) };
         let Some(index) = quorum_value(self.log.configuration(), matched) else { return };
         let Some(id) = self.log.id_at(index) else { return };
@@ -233,7 +245,7 @@ impl Node {
 
     pub(crate) fn flush_leader(&mut self, out: &mut Output) {
         let Role::Leader(leader) = &mut self.role else { return };
-        if self.applied >= leader.noop {
+        if self.applied >= leader.noop || planted::is(Bug::ReadBeforeNoOp) {
             leader.reads.start(self.commit.index);
         }
         let round = leader.reads.last();
@@ -252,7 +264,13 @@ impl Node {
 
     /// Everything that may leave for one member now.
     fn replicate(&self, to: MemberId, progress: &mut Progress, round: Round, out: &mut Output) {
-        let behind = progress.next <= self.log.base().index;
+        let base = self.log.base().index;
+        let asleep = matches!(progress.state, State::Probe { .. }) && progress.next == base;
+        if asleep && base > Index(0) && planted::is(Bug::BehindByOne) {
+            progress.due = false;
+            return;
+        }
+        let behind = progress.next <= base;
         if behind
             && !matches!(progress.state, State::Snapshot(_))
             && let Some(snapshot) = self.log.snapshot()
@@ -306,7 +324,8 @@ impl Node {
     }
 
     /// The next part of a snapshot, or the last one again if it was not answered for two
-    /// heartbeats. Gives whether anything left.
+    /// heartbeats. A part leaves once the one before it was answered, and not before the rate
+    /// allows. Gives whether anything left.
     fn send_part(
         &self,
         to: MemberId,
@@ -316,8 +335,9 @@ impl Node {
     ) -> bool {
         let patience = self.config.heartbeat_ns.saturating_mul(2);
         let State::Snapshot(sending) = &mut progress.state else { return false };
-        let waits = sending.sent.is_some_and(|sent| self.now < sent.after(patience));
-        if waits {
+        let from =
+            sending.sent.map_or_else(|| sending.leaves(&self.config), |sent| sent.after(patience));
+        if self.now < from {
             return false;
         }
         sending.sent = Some(self.now);
@@ -325,6 +345,8 @@ impl Node {
         let start = usize::try_from(sending.offset).unwrap_or(usize::MAX).min(data.len());
         let length = usize::try_from(self.config.snapshot_chunk_bytes).unwrap_or(usize::MAX);
         let end = start.saturating_add(length.max(1)).min(data.len());
+        let bytes = u64::try_from(end - start).unwrap_or(u64::MAX);
+        sending.paid = sending.paid.max(self.now).after(self.config.part_ns(bytes));
         let body = Body::Snapshot {
             last: sending.snapshot.last,
             configuration: sending.snapshot.configuration.clone(),

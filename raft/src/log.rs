@@ -7,6 +7,7 @@
 
 use crate::configuration::Configuration;
 use crate::message::Snapshot;
+use crate::planted::{self, Bug};
 use crate::types::{Entry, Index, Kind, LogId, MemberId, Term};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -49,6 +50,9 @@ impl Log {
             log.push(entry);
         }
         log.durable = log.last().index;
+        if planted::is(Bug::RestartForgetsConfiguration) && log.configurations.len() > 2 {
+            log.configurations.pop();
+        }
         log
     }
 
@@ -153,7 +157,8 @@ impl Log {
             self.bytes -= entry_cost(entry);
             self.entries.pop_back();
         }
-        while self.configurations.len() > 1 && self.configuration_index() >= from {
+        let keep = planted::is(Bug::TruncationKeepsConfiguration);
+        while !keep && self.configurations.len() > 1 && self.configuration_index() >= from {
             self.configurations.pop();
             self.version += 1;
         }
@@ -165,12 +170,14 @@ impl Log {
     pub(crate) fn install(&mut self, snapshot: Snapshot, agreed: Index) -> bool {
         let last = snapshot.last;
         assert!(last.index > agreed && agreed >= self.snapshot_index());
-        let keep_suffix = self.holds(last);
+        let keep_suffix = self.holds(last) && !planted::is(Bug::InstallDropsSuffix);
         if keep_suffix {
             self.configurations.retain(|after| after.index > last.index);
         } else {
             self.entries.clear();
-            self.configurations.clear();
+            let later = |found: &Configuration| found.index > last.index;
+            let keep = |found: &_| planted::is(Bug::InstallKeepsConfiguration) && later(found);
+            self.configurations.retain(keep);
             self.durable = self.durable.min(agreed);
         }
         self.configurations.insert(0, configuration_at(&snapshot));
@@ -186,7 +193,9 @@ impl Log {
     pub(crate) fn compact(&mut self, mut snapshot: Snapshot, tail_bytes: u64) -> Index {
         let last = snapshot.last;
         assert!(self.holds(last) && last.index > self.snapshot_index());
-        snapshot.configuration = self.configuration_entry(last.index).clone();
+        let later = planted::is(Bug::SnapshotOfLaterConfiguration);
+        let as_of = if later { Index(u64::MAX) } else { last.index };
+        snapshot.configuration = self.configuration_entry(as_of).clone();
         self.configurations.retain(|after| after.index > last.index);
         self.configurations.insert(0, snapshot.configuration.clone());
         self.snapshot = Some(snapshot);

@@ -126,10 +126,12 @@ impl Node {
         if leader.handover.is_some() {
             return Err(Outcome::NotAppended(Why::Transferring, self.leader()));
         }
-        if self.commit.index < leader.noop {
+        let loose = planted::is(Bug::BeginLoose);
+        if self.commit.index < leader.noop && !loose {
             return Err(refuse(Refused::NotReady));
         }
-        let under_way = leader.membership.asked.is_some() || self.commit.index < present.index;
+        let settled = self.commit.index >= present.index || loose;
+        let under_way = leader.membership.asked.is_some() || !settled;
         if under_way || present.is_joint() {
             return Err(refuse(Refused::UnderWay));
         }
@@ -196,8 +198,10 @@ impl Node {
         if let Role::Leader(leader) = &self.role {
             let own = self.commit.index >= leader.noop;
             let begins = !present.is_joint();
-            assert!(!begins || own && self.commit.index >= present.index, "committed first");
-            let loose = planted::is(Bug::AbortLoose) || planted::is(Bug::LeaveLoose);
+            let settled = own && self.commit.index >= present.index;
+            let loose = planted::is(Bug::BeginLoose);
+            assert!(!begins || settled || loose, "committed first");
+            let loose = loose || planted::is(Bug::AbortLoose) || planted::is(Bug::LeaveLoose);
             assert!(own || self.began_joint(leader) || loose, "an own entry is committed first");
         }
         let at = self.append_own(Kind::Configuration, &configuration.encode(), out);
@@ -345,7 +349,8 @@ impl Node {
     pub(crate) fn give_up_for_silence(&mut self, out: &mut Output) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let old = &self.log.configuration().outgoing;
-        if !self.began_joint(leader) || !half_agrees(old, |id| self.is_heard(leader, id)) {
+        let began = self.began_joint(leader) && !planted::is(Bug::SilentHalfKept);
+        if !began || !half_agrees(old, |id| self.is_heard(leader, id)) {
             return false;
         }
         self.append_given_up(None, out);

@@ -11,6 +11,7 @@ use crate::follower::Follower;
 use crate::leader::Leader;
 use crate::log::{Log, configuration_of};
 use crate::message::{Body, Envelope, Event, Input, Message, Outcome, Output, Snapshot, Why};
+use crate::planted::{self, Bug};
 use crate::random::Random;
 use crate::types::{Entry, Index, IoSeq, LogId, MemberId, Term, Ticket, Time};
 use crate::writes::Writes;
@@ -88,7 +89,8 @@ impl Node {
         let commit = log.snapshot().map_or(LogId::ZERO, |snapshot| snapshot.last);
         // A term of the log above the recorded one was never voted in here.
         let term = restored.term.max(log.last().term);
-        let vote = if term == restored.term { restored.vote } else { None };
+        let told = term == restored.term && !planted::is(Bug::VoteForgotten);
+        let vote = if told { restored.vote } else { None };
         let random = Random::new(config.seed, config.id);
         let version = log.version();
         let mut node = Node {
@@ -171,7 +173,7 @@ impl Node {
             Body::Vote { last, transfer } => self.vote_asked(from, term, (last, transfer), out),
             Body::VoteReply { granted } => self.vote_answered(from, term, granted, out),
             Body::AppendReply { .. } | Body::SnapshotReply { .. } => {
-                if self.adopt(term, out) {
+                if self.adopt(term, out) || planted::is(Bug::StaleAcknowledgement) {
                     self.follower_answered(from, body, out);
                 }
             }

@@ -57,9 +57,16 @@ pub(crate) struct Sending {
     pub(crate) offset: u64,
     /// When the part left; `None`: not yet.
     pub(crate) sent: Option<Time>,
+    /// Until then what left takes at the highest rate.
+    pub(crate) paid: Time,
 }
 
 impl Sending {
+    /// From when on the next part may leave: up to one window ahead of the rate.
+    pub(crate) fn leaves(&self, config: &Config) -> Time {
+        Time(self.paid.0.saturating_sub(config.part_ns(config.window_bytes)))
+    }
+
     /// The length of the whole.
     pub(crate) fn total(&self) -> u64 {
         u64::try_from(self.snapshot.data.len()).unwrap_or(u64::MAX)
@@ -162,10 +169,18 @@ impl Progress {
         self.state = State::Probe { waiting: false };
     }
 
+    /// When the next part of a snapshot may leave, if nothing else keeps it.
+    pub(crate) fn part_ready(&self, config: &Config) -> Time {
+        match &self.state {
+            State::Snapshot(sending) if sending.sent.is_none() => sending.leaves(config),
+            _ => Time::NEVER,
+        }
+    }
+
     /// Begins to send a snapshot.
     pub(crate) fn start_snapshot(&mut self, snapshot: Snapshot) {
         self.next = snapshot.last.index.next();
-        self.state = State::Snapshot(Sending { snapshot, offset: 0, sent: None });
+        self.state = State::Snapshot(Sending { snapshot, offset: 0, sent: None, paid: Time(0) });
     }
 
     /// It holds so many bytes of the snapshot that ends at `last`. An answer to a part that was

@@ -5,6 +5,7 @@
 //! know what the values mean.
 
 use crate::configuration::Configuration;
+use crate::planted::{self, Bug};
 use crate::types::MemberId;
 use std::collections::BTreeMap;
 
@@ -16,9 +17,15 @@ pub fn quorum_value<T: Ord + Copy>(
     configuration: &Configuration,
     value: impl Fn(MemberId) -> T,
 ) -> Option<T> {
+    if planted::is(Bug::QuorumOfUnion) {
+        let union =
+            configuration.incoming.clone().into_iter().chain(configuration.outgoing.clone());
+        return majority_value(&union.collect(), &value);
+    }
     let incoming = majority_value(&configuration.incoming, &value);
     let outgoing = majority_value(&configuration.outgoing, &value);
     match (incoming, outgoing) {
+        (Some(a), Some(_)) if planted::is(Bug::HalfAlone) => Some(a),
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
     }
@@ -42,6 +49,9 @@ fn majority_value<T: Ord + Copy>(
     value: &impl Fn(MemberId) -> T,
 ) -> Option<T> {
     let majority = half.len() / 2 + 1;
+    if planted::is(Bug::QuorumInOrder) {
+        return half.keys().map(|id| value(*id)).nth(half.len().saturating_sub(majority));
+    }
     let reached = |least: T| half.keys().filter(|id| value(**id) >= least).count();
     half.keys().map(|id| value(*id)).filter(|candidate| reached(*candidate) >= majority).max()
 }

@@ -5,6 +5,7 @@
 //! there are no leader leases here (dissertation, section 6.4).
 
 use crate::message::{Outcome, Output, Why};
+use crate::planted::{self, Bug};
 use crate::types::{Index, MemberId, Round, Ticket};
 use std::collections::VecDeque;
 
@@ -26,6 +27,11 @@ struct Started {
 
 impl Reads {
     pub(crate) fn add(&mut self, ticket: Ticket) {
+        if planted::is(Bug::ReadJoinsOlderRound)
+            && let Some(started) = self.rounds.back_mut()
+        {
+            return started.tickets.push(ticket);
+        }
         self.waiting.push(ticket);
     }
 

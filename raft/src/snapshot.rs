@@ -61,7 +61,7 @@ impl Node {
     }
 
     /// The write after which the log is durable up to `index`; 0 if it is.
-    fn fence_of(&self, index: Index) -> IoSeq {
+    pub(crate) fn fence_of(&self, index: Index) -> IoSeq {
         if index <= self.log.durable() { IoSeq(0) } else { self.writes.fence(index) }
     }
 

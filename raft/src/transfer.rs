@@ -7,6 +7,7 @@
 use crate::leader::Leader;
 use crate::message::{Body, Outcome, Output, Why};
 use crate::node::{Node, Role};
+use crate::planted::{self, Bug};
 use crate::types::{IoSeq, MemberId, Ticket, Time};
 
 /// Leadership on its way to another member. No proposals meanwhile, so that its log can catch up.
@@ -58,7 +59,9 @@ impl Node {
     /// Ends a transfer that was not taken in time. Gives false if this member leads no longer.
     pub(crate) fn resume_in_time(&mut self, out: &mut Output) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
-        if leader.handover.as_ref().is_some_and(|handover| self.now >= handover.deadline) {
+        let late = |handover: &Handover| self.now >= handover.deadline;
+        let late = |handover: &Handover| late(handover) && !planted::is(Bug::TransferForEver);
+        if leader.handover.as_ref().is_some_and(late) {
             leader.handover = None;
             if self.drained {
                 self.step_down(out);

@@ -1,15 +1,15 @@
 //! `quorate.admin.v1.Members`: for the operator and people.
 
 use crate::api::Node;
-use crate::driver::{Bootstrap, Inbox, StatusView, Work};
+use crate::driver::{Bootstrap, Inbox, Retire, StatusView, Work};
 use crate::member::Event;
 use crate::replica::Event as ReplicaEvent;
 use quorate_locks::{Command, limits};
 use quorate_proto::admin::members_server::Members;
 use quorate_proto::admin::{
     BootstrapRequest, BootstrapResponse, ChangeMembershipRequest, ChangeMembershipResponse,
-    DrainRequest, DrainResponse, StatusRequest, StatusResponse, TransferLeadershipRequest,
-    TransferLeadershipResponse, UndrainRequest, UndrainResponse, Voter,
+    DrainRequest, DrainResponse, RetireRequest, RetireResponse, StatusRequest, StatusResponse,
+    TransferLeadershipRequest, TransferLeadershipResponse, UndrainRequest, UndrainResponse, Voter,
 };
 use quorate_raft::{Change, Configuration, Index, MemberId, Outcome, Refused};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +41,7 @@ impl Admin {
     }
 
     async fn view(&self) -> Result<StatusView, Status> {
-        self.inbox.status().await.ok_or_else(|| Status::unavailable("this sidecar is stopping"))
+        self.inbox.status().await.ok_or_else(stopping)
     }
 
     /// Waits until this member does not lead any more.
@@ -60,7 +60,12 @@ impl Admin {
     }
 }
 
-fn identity(field: &str, bytes: &[u8]) -> Result<u128, Status> {
+/// Nobody answers any more.
+pub(crate) fn stopping() -> Status {
+    Status::unavailable("this sidecar is stopping")
+}
+
+pub(crate) fn identity(field: &str, bytes: &[u8]) -> Result<u128, Status> {
     let id = <[u8; 16]>::try_from(bytes).map(u128::from_le_bytes).map_err(|_| {
         Status::invalid_argument(format!("{field} has {} bytes; it is 16", bytes.len()))
     })?;
@@ -189,7 +194,7 @@ impl Members for Admin {
         match receiver.await {
             Ok(Ok(())) => Ok(Response::new(BootstrapResponse {})),
             Ok(Err(why)) => Err(Status::failed_precondition(why)),
-            Err(_) => Err(Status::unavailable("this sidecar is stopping")),
+            Err(_) => Err(stopping()),
         }
     }
 
@@ -220,6 +225,11 @@ impl Members for Admin {
             unfit: self.node.unfit.clone(),
             draining: view.draining,
             sessions: u64::try_from(view.sessions).unwrap_or(u64::MAX),
+            retired: view.retired,
+            hold_off_ms: u64::from(view.hold_off_ms.unwrap_or(0)),
+            last_token: view.last_token.0,
+            life: view.life.0,
+            snapshot: view.snapshot.0,
         }))
     }
 
@@ -264,6 +274,28 @@ impl Members for Admin {
         self.inbox.push(Work::Event(Event::Replica(ReplicaEvent::Drain)));
         self.handed_over().await?;
         Ok(Response::new(DrainResponse {}))
+    }
+
+    async fn retire(
+        &self,
+        request: Request<RetireRequest>,
+    ) -> Result<Response<RetireResponse>, Status> {
+        let asked = request.into_inner();
+        let member = MemberId(identity("member_id", &asked.member_id)?);
+        let view = self.view().await?;
+        let leads = view.leader == Some(view.member);
+        if member == view.member && leads && asked.still_a_member {
+            // A courtesy to the others: without it they elect all the same.
+            self.inbox.push(Work::Event(Event::Replica(ReplicaEvent::Drain)));
+            self.handed_over().await?;
+        }
+        let (sender, receiver) = oneshot::channel();
+        let retire = Retire { member, still_a_member: asked.still_a_member };
+        self.inbox.push(Work::Retire(retire, sender));
+        match receiver.await.map_err(|_| stopping())? {
+            Ok(()) => Ok(Response::new(RetireResponse {})),
+            Err(why) => Err(Status::failed_precondition(why)),
+        }
     }
 
     async fn transfer_leadership(

@@ -254,7 +254,7 @@ impl Config {
 }
 
 /// A DNS label: what a certificate's name and a Kubernetes object can carry.
-fn dns_label(flag: &str, value: &str, example: &str) -> Result<String, String> {
+pub(crate) fn dns_label(flag: &str, value: &str, example: &str) -> Result<String, String> {
     if value.is_empty() {
         return Err(format!("{flag} is missing; write {flag} {example}, say"));
     }

@@ -1,9 +1,11 @@
 //! `quorate-sidecar`: a member of a group beside an application, and its offline tools.
 
 use clap::{Parser, Subcommand};
-use quorate_locks::Command as LockCommand;
+use quorate_locks::Logged;
 use quorate_sidecar::config::{Config, SidecarArgs};
+use quorate_sidecar::recovery::tools;
 use quorate_sidecar::{dev, run, wal};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,6 +27,10 @@ enum Verb {
     /// Looks at a log without touching it
     #[command(subcommand)]
     Wal(WalVerb),
+    /// Looks at a backup, or makes a new group of it
+    #[command(subcommand)]
+    Snapshot(tools::SnapshotVerb),
+    Recover(tools::RecoverArgs),
 }
 
 #[derive(Subcommand)]
@@ -37,8 +43,9 @@ enum WalVerb {
 }
 
 fn command_words(bytes: &[u8]) -> String {
-    match LockCommand::decode(bytes) {
-        Ok(command) => format!("{command:?}"),
+    match Logged::decode(bytes) {
+        Ok(Logged::Command(command)) => format!("{command:?}"),
+        Ok(Logged::Life(command)) => format!("{command:?}"),
         Err(error) => format!("{} bytes that are no command: {error}", bytes.len()),
     }
 }
@@ -73,13 +80,29 @@ fn run_member(args: SidecarArgs) -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    match runtime.block_on(run::run(config)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = runtime.block_on(run::run(config));
+    // Sockets and the directory's lock are free before anything else.
+    drop(runtime);
+    match ended {
+        Ok(run::Ended::Asked) => ExitCode::SUCCESS,
+        Ok(run::Ended::Recovered) => again(),
         Err(failed) => {
             eprintln!("quorate-sidecar: {}", failed.why);
             ExitCode::from(failed.code)
         }
     }
+}
+
+/// Begins anew in this very process, as another group's member: whoever started it sees no end.
+fn again() -> ExitCode {
+    let mut words = std::env::args_os();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = words.next() {
+        command.arg0(name);
+    }
+    let why = command.args(words).exec();
+    eprintln!("quorate-sidecar: recovered; start it again ({why})");
+    ExitCode::from(75)
 }
 
 fn inspect(dir: &std::path::Path) -> ExitCode {
@@ -98,6 +121,8 @@ fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(Arguments { verb: Verb::Run(args) }) => run_member(*args),
         Ok(Arguments { verb: Verb::Dev(args) }) => dev::run(args),
+        Ok(Arguments { verb: Verb::Snapshot(verb) }) => tools::snapshot(&verb),
+        Ok(Arguments { verb: Verb::Recover(args) }) => tools::recover(&args),
         Ok(Arguments { verb: Verb::Wal(WalVerb::Inspect { dir }) }) => inspect(&dir),
         Err(error) => {
             let code = if error.use_stderr() { 64 } else { 0 };

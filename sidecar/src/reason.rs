@@ -90,6 +90,8 @@ reasons! {
     DiskFull = "DISK_FULL", ResourceExhausted;
     /// This sidecar's own log is damaged: it takes no part in its group.
     DiskUnfit = "DISK_UNFIT", Unavailable;
+    /// This sidecar was told to retire: it takes no part in its group any more.
+    Retired = "RETIRED", Unavailable;
     /// The client's clock is not this sidecar's: another time namespace.
     ClockNamespace = "CLOCK_NAMESPACE", InvalidArgument;
     /// The client did not read its stream.

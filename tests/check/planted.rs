@@ -5,33 +5,40 @@
 
 use super::Options;
 
-/// What is in a binary only if bugs can be planted in it: the mangled name of `planted::plant`.
+/// What is in a binary only if bugs can be planted in it: the variable that chooses one.
 #[cfg(feature = "planted")]
-const MARK: &[u8] = b"7planted5plant";
+const MARK: &[u8] = b"QUORATE_PLANTED";
 
 #[cfg(feature = "planted")]
 mod bugs {
-    use quorate_raft::planted::{Bug as RaftBug, plant};
+    use quorate_locks::planted::Bug as LockBug;
+    use quorate_raft::planted::Bug as RaftBug;
+    use quorate_sidecar::planted::Bug as SidecarBug;
 
-    /// The bugs, and a seed that is known to find each.
-    pub const BUGS: [(&str, u64); 5] = [
-        ("vote answered before it is durable", 102),
-        ("entries answered before the sync", 10),
-        ("old-term entry committed by counting", 157),
-        ("expiry outside the log", 1),
-        ("token not from replicated state", 1),
+    /// A bug of one of the crates.
+    pub enum Bug {
+        Raft(RaftBug),
+        Locks(LockBug),
+        Sidecar(SidecarBug),
+    }
+
+    /// Some of the bugs, and a seed that is known to find each. All of them: `cargo xtask zoo`.
+    pub const BUGS: [(&str, Bug, u64); 5] = [
+        ("vote forgotten by a restart", Bug::Raft(RaftBug::VoteForgotten), 24),
+        ("entries answered before the sync", Bug::Raft(RaftBug::EntriesBeforeSync), 1),
+        ("commit by index", Bug::Raft(RaftBug::CommitByIndex), 4),
+        ("expiry outside the log", Bug::Sidecar(SidecarBug::ExpiryOutsideTheLog), 1),
+        ("token not from replicated state", Bug::Locks(LockBug::TokenOfTheProcess), 1),
     ];
 
-    /// Plants the bug at this place, and no other; `None`: none.
-    pub fn plant_only(bug: Option<usize>) {
-        plant(match bug {
-            Some(0) => Some(RaftBug::VoteBeforeDurable),
-            Some(1) => Some(RaftBug::EntriesBeforeSync),
-            Some(2) => Some(RaftBug::OldTermByCounting),
-            _ => None,
-        });
-        quorate_sidecar::replica::planted::plant(bug == Some(3));
-        quorate_locks::planted::plant(bug == Some(4));
+    /// Plants this bug, and no other; `None`: none.
+    pub fn plant_only(bug: Option<&Bug>) {
+        let raft = if let Some(Bug::Raft(bug)) = bug { Some(*bug) } else { None };
+        let locks = if let Some(Bug::Locks(bug)) = bug { Some(*bug) } else { None };
+        let sidecar = if let Some(Bug::Sidecar(bug)) = bug { Some(*bug) } else { None };
+        quorate_raft::planted::plant(raft);
+        quorate_locks::planted::plant(locks);
+        quorate_sidecar::planted::plant(sidecar);
     }
 }
 
@@ -71,7 +78,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     // What a caught bug prints on its way is not news.
     std::panic::set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();
-    for (bug, (name, kept)) in bugs::BUGS.iter().enumerate() {
+    for (name, bug, kept) in &bugs::BUGS {
         bugs::plant_only(Some(bug));
         let found = if options.kept {
             caught([*kept].into_iter())

@@ -3,12 +3,16 @@
 use crate::simulator::model::Model;
 use quorate_locks::Command;
 use quorate_raft::{Configuration, Kind, MemberId, RoleName};
+use quorate_sidecar::agent::NameInfo;
 use quorate_sidecar::member::Member;
 use quorate_sidecar::wal::SimDisk;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How often the members' whole states are compared, in entries.
 const STATE_EVERY: u64 = 16;
+
+/// Changes of names that are remembered: more than happen while a read is under way.
+const NAMES_KEPT: usize = 10_000;
 
 /// A promise that was broken: a sentence.
 pub type Broken = String;
@@ -45,6 +49,10 @@ pub struct Checker {
     beliefs: BTreeMap<String, Belief>,
     /// The highest token told to anybody so far.
     told: u64,
+    /// A hash of all names, from each index on at which they changed.
+    names: VecDeque<(u64, u64)>,
+    /// Entries that are new here since [`Checker::take_fresh`]: (index, term).
+    fresh: Vec<(u64, u64)>,
     /// Changes of leader.
     pub leader_changes: u64,
     /// Checks done, by kind.
@@ -132,6 +140,7 @@ impl Checker {
             return Ok(());
         }
         self.settled.insert(index, settled);
+        self.fresh.push((index, term));
         self.extend_model(index, entry.kind(), entry.payload())
     }
 
@@ -145,10 +154,14 @@ impl Checker {
             Kind::Command => Command::decode(payload).map_err(|e| e.to_string())?,
             Kind::Configuration => {
                 let (_, context) = Configuration::decode(payload).map_err(|e| e.to_string())?;
+                if context.is_empty() {
+                    return Ok(());
+                }
                 Command::decode(context).map_err(|e| e.to_string())?
             }
         };
         self.model.apply(index, &command);
+        self.remember_names(index);
         for granted in self.model.take_granted() {
             let highest = self.granted.keys().next_back().copied().unwrap_or(0);
             if granted.token <= highest {
@@ -158,6 +171,49 @@ impl Checker {
             self.granted.insert(granted.token, (granted.name, place.session, place.request));
         }
         Ok(())
+    }
+
+    fn remember_names(&mut self, index: u64) {
+        let names = self.model.names.iter().map(|name| {
+            let holder = name.holder.map(|(place, token)| (place.session, token));
+            (name.name.as_str(), holder, name.queue.iter().map(|place| place.session).collect())
+        });
+        let now = hash_of(names);
+        if self.names.back().is_none_or(|(_, before)| *before != now) {
+            self.names.push_back((index, now));
+        }
+        if self.names.len() > NAMES_KEPT {
+            self.names.pop_front();
+        }
+    }
+
+    /// A read that was asked for when `applied` entries had been applied somewhere: it shows the
+    /// state of then or later.
+    pub fn names(&mut self, applied: u64, names: &[NameInfo]) -> Result<(), Broken> {
+        let shown = hash_of(names.iter().map(|name| {
+            let holder = name.holder.as_ref().map(|holder| (holder.session.0, holder.token.0));
+            (name.name.as_str(), holder, name.waiters.iter().map(|w| w.session.0).collect())
+        }));
+        self.count("read shows what was so after it was asked");
+        let before = self.names.partition_point(|(index, _)| *index <= applied);
+        let empty = hash_of(std::iter::empty());
+        let from_the_start = before == 0 && shown == empty;
+        let mut since = self.names.range(before.saturating_sub(1)..);
+        if from_the_start || since.any(|(_, names)| *names == shown) {
+            return Ok(());
+        }
+        Err(format!("a read asked after entry {applied} shows what was before: {names:?}"))
+    }
+
+    /// Entries that somebody applied first since the last call, as (index, term).
+    pub fn take_fresh(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Entries that were applied somewhere.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.modelled
     }
 
     /// The member's whole state: as the model's if that is as far, and as everybody's at this
@@ -267,9 +323,21 @@ impl Checker {
         self.granted.len()
     }
 
-    fn count(&mut self, check: &'static str) {
+    /// One more check of this kind.
+    pub fn count(&mut self, check: &'static str) {
         *self.checks.entry(check).or_default() += 1;
     }
+}
+
+/// Names with who holds them, (session, token), and which sessions wait.
+fn hash_of<'a>(names: impl Iterator<Item = (&'a str, Option<(u64, u64)>, Vec<u64>)>) -> u64 {
+    names.fold(1, |all, (name, holder, waiting)| {
+        let (session, token) = holder.unwrap_or_default();
+        let numbers = [session, token].into_iter().chain(waiting);
+        numbers.fold(all ^ hash(name.as_bytes()), |all, number| {
+            (all.rotate_left(7) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        })
+    })
 }
 
 fn hash(bytes: &[u8]) -> u64 {

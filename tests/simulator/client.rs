@@ -5,17 +5,18 @@
 //! with the last known generation, a new session when the old one is gone. What it believes to hold
 //! is what the checker compares.
 
+use crate::simulator::history::ClaimId;
 use crate::simulator::random::Random;
 use quorate_client::deadline::{Act, Deadline};
 use quorate_locks::{Generation, Key, NameKind, RequestId, Token};
 use quorate_raft::Time;
 use quorate_sidecar::agent::{
-    Bond, CallId, ClaimRequest, ConnectionId, Opening, Query, Request, Told,
+    Bond, CallId, ClaimRequest, ConnectionId, NameInfo, Opening, Query, Request, Told,
 };
 use quorate_sidecar::driver::Item;
 use quorate_sidecar::member::Event;
 use quorate_sidecar::reason::Reason;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const MILLI: u64 = 1_000_000;
 
@@ -28,8 +29,22 @@ pub enum Deed {
     Granted(String, u64, u64, u64, u64),
     /// It does not believe so any more.
     GaveUp(String, u64),
+    /// It asks for a release.
+    Releasing(String, u64),
     /// It was told that a release is done.
-    Released(u64),
+    Released(String, u64),
+    /// It makes a claim.
+    Asked(String, ClaimId),
+    /// It was told that somebody else holds the name.
+    Busy(String, ClaimId),
+    /// Its claim is out of the queue.
+    Withdrawn(String, ClaimId),
+    /// It does not wait for the answer any more.
+    Left(String, ClaimId),
+    /// It has done with the session of this key; with the deadline that it had, on its clock.
+    Ends(Key, Option<Time>),
+    /// It was told all names; asked when so many entries had been applied.
+    Names(u64, Vec<NameInfo>),
     /// An operation was acknowledged.
     Acknowledged,
     /// Wake it after this many ns.
@@ -79,6 +94,15 @@ struct Task {
     probe: bool,
 }
 
+/// What everybody may know when a client wakes up.
+#[derive(Clone, Copy, Debug)]
+pub struct News {
+    /// The highest token told to anybody.
+    pub told: u64,
+    /// Entries that were applied anywhere.
+    pub applied: u64,
+}
+
 /// See the module.
 pub struct Client {
     /// Which.
@@ -93,6 +117,8 @@ pub struct Client {
     generation: u64,
     ttl_ms: u32,
     deadline: Option<Deadline>,
+    /// Reads that wait for their answer: how many entries had been applied when each was asked.
+    reads: BTreeMap<CallId, u64>,
     next_request: u64,
     next_call: u64,
     /// Calls that have not ended.
@@ -126,6 +152,7 @@ impl Client {
             generation: 0,
             ttl_ms,
             deadline: None,
+            reads: BTreeMap::new(),
             next_request: 1,
             next_call: 0,
             calls: BTreeSet::new(),
@@ -141,6 +168,21 @@ impl Client {
     #[must_use]
     pub fn key(&self) -> Key {
         self.key
+    }
+
+    /// Its session is kept.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        matches!(self.phase, Phase::Attached(_))
+    }
+
+    /// What it still believes to hold though its deadline has passed at `now`: only while it cannot
+    /// look at its clock.
+    #[must_use]
+    pub fn believes_after(&self, now: Time) -> Option<(&str, u64)> {
+        let over = self.deadline.as_ref().is_some_and(|deadline| now.0 >= deadline.kill_at_ns());
+        let task = self.task.as_ref().filter(|_| over)?;
+        Some((&task.name, task.believes?))
     }
 
     fn call_id(&mut self) -> CallId {
@@ -219,8 +261,17 @@ impl Client {
         }
     }
 
+    /// A claim whose answer is not known is left to itself.
+    fn leave(&mut self, deeds: &mut Vec<Deed>) {
+        if let Some(task) = self.task.as_ref().filter(|task| task.stage == Stage::Asked) {
+            deeds.push(Deed::Left(task.name.clone(), (self.key.0, task.request)));
+        }
+    }
+
     fn forget_session(&mut self, deeds: &mut Vec<Deed>) {
         self.give_up(deeds);
+        self.leave(deeds);
+        deeds.push(Deed::Ends(self.key, self.deadline.as_ref().map(|d| Time(d.kill_at_ns()))));
         self.task = None;
         self.phase = Phase::Apart;
         self.deadline = None;
@@ -230,7 +281,7 @@ impl Client {
     }
 
     /// Its timer, or the end of its pause between tasks. `up`: its sidecar takes connections.
-    pub fn wake(&mut self, now: Time, up: bool, connection: u64, told: u64) -> Vec<Deed> {
+    pub fn wake(&mut self, now: Time, up: bool, connection: u64, news: News) -> Vec<Deed> {
         let mut deeds = Vec::new();
         if self.stopped {
             return deeds;
@@ -244,7 +295,7 @@ impl Client {
             }
             Phase::Apart => deeds.push(Deed::Wake(self.random.between(5, 60) * MILLI)),
             Phase::Attaching(_) => deeds.push(Deed::Wake(1_500 * MILLI)),
-            Phase::Attached(_) => self.work(now, told, &mut deeds),
+            Phase::Attached(_) => self.work(now, news, &mut deeds),
         }
         deeds
     }
@@ -283,9 +334,9 @@ impl Client {
         deeds.push(Deed::Send(Event::Call(call, self.connection, request)));
     }
 
-    fn work(&mut self, now: Time, told: u64, deeds: &mut Vec<Deed>) {
+    fn work(&mut self, now: Time, news: News, deeds: &mut Vec<Deed>) {
         match self.task.as_ref().map(|t| t.stage.clone()) {
-            None => self.start_task(told, deeds),
+            None => self.start_task(news, deeds),
             Some(Stage::Held(token, until)) if now >= until => self.release(token, deeds),
             Some(Stage::Held(_, until)) => {
                 deeds.push(Deed::Wake(until.since(now).clamp(MILLI, 100 * MILLI)));
@@ -294,9 +345,10 @@ impl Client {
         }
     }
 
-    fn start_task(&mut self, told: u64, deeds: &mut Vec<Deed>) {
+    fn start_task(&mut self, news: News, deeds: &mut Vec<Deed>) {
         if self.random.permille(60) && !self.probing {
             let call = self.call_id();
+            self.reads.insert(call, news.applied);
             let read = Request::Read(Query::Names(String::new()));
             deeds.push(Deed::Send(Event::Call(call, self.connection, read)));
         }
@@ -319,7 +371,7 @@ impl Client {
             wait: (!stream).then_some(wait),
             stage: Stage::Asked,
             believes: None,
-            floor: told,
+            floor: news.told,
             probe: self.probing,
         };
         self.task = Some(task);
@@ -331,6 +383,7 @@ impl Client {
         let call = self.call_id();
         let Some(task) = &mut self.task else { return };
         task.call = call;
+        deeds.push(Deed::Asked(task.name.clone(), (self.key.0, task.request)));
         let claim = ClaimRequest {
             key: self.key,
             opening: None,
@@ -350,6 +403,7 @@ impl Client {
         self.give_up(deeds);
         let Some(task) = &mut self.task else { return };
         task.stage = Stage::Releasing(token);
+        deeds.push(Deed::Releasing(task.name.clone(), token));
         if task.stream {
             deeds.push(Deed::Send(Event::HalfClose(task.call)));
         } else {
@@ -378,6 +432,12 @@ impl Client {
             self.calls.remove(&call);
         }
         let mut deeds = Vec::new();
+        if let Some(applied) = self.reads.remove(&call) {
+            if let Ok(Told::Names(names)) = item {
+                deeds.push(Deed::Names(applied, names.clone()));
+            }
+            return deeds;
+        }
         match self.phase {
             Phase::Attaching(of) if of == call => self.attaching(now, item, &mut deeds),
             Phase::Attached(of) if of == call => self.kept(item, last, &mut deeds),
@@ -448,7 +508,10 @@ impl Client {
                 }
                 self.release_again(token, deeds);
             }
-            Stage::Releasing(_) => self.task = None,
+            Stage::Releasing(token) => {
+                deeds.push(Deed::Released(task.name.clone(), token));
+                self.task = None;
+            }
         }
     }
 
@@ -477,8 +540,8 @@ impl Client {
     }
 
     fn task_told(&mut self, now: Time, item: &Item, last: bool, deeds: &mut Vec<Deed>) {
-        let stage = match &self.task {
-            Some(task) => task.stage.clone(),
+        let (stage, name, claim) = match &self.task {
+            Some(task) => (task.stage.clone(), task.name.clone(), (self.key.0, task.request)),
             None => return,
         };
         match (item, stage) {
@@ -486,22 +549,23 @@ impl Client {
                 self.hold(now, token.0, view.id.0, deeds);
             }
             (Ok(Told::Released), Stage::Releasing(token)) => {
-                deeds.extend([Deed::Released(token), Deed::Acknowledged]);
+                deeds.extend([Deed::Released(name, token), Deed::Acknowledged]);
                 self.pause(deeds);
             }
             (Ok(Told::NotAcquired(_)), _) => {
-                deeds.push(Deed::Acknowledged);
+                deeds.extend([Deed::Busy(name, claim), Deed::Acknowledged]);
                 self.pause(deeds);
             }
             (Ok(Told::Renewed(deadline)), _) => self.renewed(*deadline),
             (Ok(_), _) if !last => {}
             (Err(failure), _) if failure.reason == Reason::WaitExpired => {
-                deeds.push(Deed::Acknowledged);
+                deeds.extend([Deed::Withdrawn(name, claim), Deed::Acknowledged]);
                 self.pause(deeds);
             }
             // Lost, refused, or not known: what it held it holds no more, and it begins anew.
             _ => {
                 self.give_up(deeds);
+                self.leave(deeds);
                 self.pause(deeds);
             }
         }

@@ -1,9 +1,9 @@
 //! The faults, each counted: a kind that never happens proves nothing.
 
 use crate::simulator::checker::Broken;
+use crate::simulator::node::Rot;
 use crate::simulator::random::Random;
-use crate::simulator::world::{CLIENTS, MEMBERS, World};
-use quorate_raft::RoleName;
+use crate::simulator::world::{CLIENTS, SEATS, World};
 use quorate_sidecar::member::Event;
 use quorate_sidecar::replica::Event as ReplicaEvent;
 
@@ -56,9 +56,31 @@ pub enum Fault {
     /// Each new leader is killed, and the one killed before it comes back: logs grow apart, and
     /// what was only old is replicated late (Raft paper, figure 8).
     Turns,
+    /// A disk is gone for good; a new member takes the seat.
+    DiskLost,
+    /// A bit of a stopped member's files changes.
+    Flip,
+    /// A write is reported as done, and is not there.
+    Astray,
+    /// A write fails: the process must exit.
+    Refused,
+    /// A disk has no room for a while.
+    Full,
+    /// Two halves of the members hear each other only through one that hears all.
+    Bridge,
+    /// One member and the leader do not hear each other; all else works.
+    FromLeader,
+    /// Many directions are cut one after the other, and mended in another order.
+    Swizzle,
+    /// Two members lose and find each other again and again.
+    Flap,
+    /// A machine sleeps: member and clients stand still, their clock does not.
+    Sleep,
+    /// A clock runs at another rate from now on.
+    Rate,
 }
 
-const KINDS: [(Fault, &str, u64); 20] = [
+const KINDS: [(Fault, &str, u64); 31] = [
     (Fault::Crash, "member killed", 8),
     (Fault::CrashLeader, "leader killed", 12),
     (Fault::CrashAll, "all members killed", 3),
@@ -70,7 +92,7 @@ const KINDS: [(Fault, &str, u64); 20] = [
     (Fault::Loss, "messages lost", 5),
     (Fault::Copies, "messages copied", 5),
     (Fault::Disorder, "messages out of order", 5),
-    (Fault::Repair, "network repaired", 14),
+    (Fault::Repair, "network repaired", 30),
     (Fault::Stall, "disk stalled", 4),
     (Fault::Slow, "disk slow", 5),
     (Fault::ClientDies, "client killed", 12),
@@ -79,6 +101,35 @@ const KINDS: [(Fault, &str, u64); 20] = [
     (Fault::Transfer, "leadership handed over", 6),
     (Fault::CrashLoop, "crash loop of the swing voter", 8),
     (Fault::Turns, "new leaders killed in turns", 8),
+    (Fault::DiskLost, "disk lost", 5),
+    (Fault::Flip, "bit flipped at rest", 5),
+    (Fault::Astray, "write gone astray", 5),
+    (Fault::Refused, "write refused by the device", 4),
+    (Fault::Full, "disk full", 4),
+    (Fault::Bridge, "two halves and a bridge", 5),
+    (Fault::FromLeader, "member cut off from the leader", 5),
+    (Fault::Swizzle, "links cut one by one", 5),
+    (Fault::Flap, "flapping link", 5),
+    (Fault::Sleep, "machine asleep", 5),
+    (Fault::Rate, "clock rate changed", 5),
+];
+
+/// What comes of faults and of the operator, and must come too.
+const CONSEQUENCES: [&str; 14] = [
+    "new leader killed",
+    "new leader cut off",
+    "voter killed as it votes",
+    "message lost",
+    "message copied",
+    "message cut",
+    "message of an older life",
+    "message lost with its connection",
+    "membership changed",
+    "membership change refused",
+    "membership change unknown",
+    "snapshot over a configuration",
+    "damage found at the start",
+    "disk found full",
 ];
 
 impl Fault {
@@ -101,28 +152,30 @@ impl Fault {
         KINDS.iter().find(|(fault, ..)| *fault == self).map_or("", |(_, name, _)| name)
     }
 
-    /// All names.
+    /// Names of the faults themselves.
+    pub fn inflicted() -> impl Iterator<Item = &'static str> {
+        KINDS.iter().map(|(_, name, _)| *name)
+    }
+
+    /// All names, with those of what must come of them.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        let young = ["new leader killed", "new leader cut off", "voter killed as it votes"];
-        KINDS.iter().map(|(_, name, _)| *name).chain(young)
+        Fault::inflicted().chain(CONSEQUENCES)
     }
 }
 
 impl World {
     fn any_node(&mut self) -> usize {
-        usize::try_from(self.random.between(0, 99)).expect("small") % MEMBERS
+        self.random.index(SEATS)
     }
 
     fn leader(&mut self) -> usize {
-        let leads = |n: &crate::simulator::node::SimNode| {
-            n.member.as_ref().is_some_and(|m| m.replica().node().role() == RoleName::Leader)
-        };
-        match self.nodes.iter().position(leads) {
+        match self.leading() {
             Some(leader) => leader,
             None => self.any_node(),
         }
     }
 
+    /// Carries out a fault, if it can be at the moment.
     pub(super) fn inflict(&mut self, fault: Fault) -> Result<(), Broken> {
         let node = self.any_node();
         match fault {
@@ -133,22 +186,9 @@ impl World {
             }
             Fault::PowerOne => self.crash(node, true)?,
             Fault::CrashAll | Fault::PowerAll => {
-                for node in 0..MEMBERS {
+                for node in 0..SEATS {
                     self.crash(node, fault == Fault::PowerAll)?;
                 }
-            }
-            Fault::Pause => {
-                let node = if self.random.permille(500) { self.leader() } else { node };
-                let nanos = self.random.between(50, 6_000) * MILLI;
-                self.nodes[node].paused_until = self.now + nanos;
-            }
-            Fault::Stall => {
-                let nanos = self.random.between(200, 2_500) * MILLI;
-                self.stall_disk(node, nanos, nanos);
-            }
-            Fault::Slow => {
-                let latency = self.random.between(2, 60) * MILLI;
-                self.stall_disk(node, latency, 3_000 * MILLI);
             }
             Fault::Transfer => {
                 let leader = self.leader();
@@ -164,9 +204,71 @@ impl World {
                 self.turn(leader)?;
             }
             Fault::ClientDies | Fault::Disconnect | Fault::Cancel => self.bother(fault)?,
+            Fault::Pause | Fault::Sleep | Fault::Rate => {
+                let node = if self.random.permille(400) { self.leader() } else { node };
+                // Who sleeps reads its clock when it wakes.
+                if self.nodes[node].asleep_until > self.now {
+                    return Ok(());
+                }
+                self.delay(node, fault);
+            }
+            Fault::DiskLost | Fault::Flip | Fault::Astray => return self.spoil(fault),
+            Fault::Stall | Fault::Slow | Fault::Full | Fault::Refused => self.hinder(node, fault),
             _ => self.disturb(node, fault),
         }
+        self.count(fault.name());
         Ok(())
+    }
+
+    /// A disk fails for good, if the group can bear it.
+    fn spoil(&mut self, fault: Fault) -> Result<(), Broken> {
+        let node = if self.random.permille(300) { self.leader() } else { self.any_node() };
+        if self.nodes[node].rot != Rot::None || !self.may_fail(node) {
+            return Ok(());
+        }
+        self.count(fault.name());
+        match fault {
+            Fault::DiskLost => self.lose_disk(node)?,
+            Fault::Flip => self.flip_a_bit(node)?,
+            _ => self.lead_astray(node),
+        }
+        Ok(())
+    }
+
+    fn hinder(&mut self, node: usize, fault: Fault) {
+        match fault {
+            Fault::Stall => {
+                let nanos = self.random.between(200, 2_500) * MILLI;
+                self.stall_disk(node, nanos, nanos);
+            }
+            Fault::Slow => {
+                let latency = self.random.between(2, 60) * MILLI;
+                self.stall_disk(node, latency, 3_000 * MILLI);
+            }
+            Fault::Full => self.fill_disk(node),
+            _ => {
+                if let Some(member) = &mut self.nodes[node].member {
+                    member.replica_mut().disk_mut().fail_next_write();
+                }
+            }
+        }
+    }
+
+    fn delay(&mut self, node: usize, fault: Fault) {
+        let until = self.now + self.random.between(50, 6_000) * MILLI;
+        match fault {
+            Fault::Rate => {
+                let now = self.now;
+                self.nodes[node].clock.change_rate(now, &mut self.random);
+                // What it waits for is nearer or further by its new clock.
+                self.wake_all(node);
+            }
+            Fault::Sleep => {
+                self.nodes[node].paused_until = until;
+                self.nodes[node].asleep_until = until;
+            }
+            _ => self.nodes[node].paused_until = until,
+        }
     }
 
     /// Kills a voter as its vote leaves, often: if that is not durable yet, nobody may have it.
@@ -175,7 +277,7 @@ impl World {
         if self.healed || !self.random.permille(often) {
             return;
         }
-        *self.faults.entry("voter killed as it votes").or_default() += 1;
+        self.count("voter killed as it votes");
         // While the write of it is under way, often after the vote arrived.
         let dies = self.random.between(0, self.usual_latency[node]);
         self.crash_after(node, dies);
@@ -204,7 +306,15 @@ impl World {
 
     fn crash_loop(&mut self, node: usize) {
         self.swing = Some(node);
-        let (one, other) = ((node + 1) % MEMBERS, (node + 2) % MEMBERS);
+        // Two halves that need this one: it votes for both, one after the other.
+        let (one, other) = ((node + 1) % SEATS, (node + 2) % SEATS);
+        let seats: Vec<usize> = (0..SEATS).filter(|seat| *seat != node).collect();
+        for (from, to) in [(one, 0), (other, 1)] {
+            for seat in seats.iter().filter(|seat| *seat % 2 == to && **seat != from) {
+                self.network.cut(from, *seat);
+                self.network.cut(*seat, from);
+            }
+        }
         self.network.cut(one, other);
         self.network.cut(other, one);
         // A slow disk, often: then what it says and what it keeps lie far apart.
@@ -238,13 +348,24 @@ impl World {
         match fault {
             Fault::Partition => {
                 let node = if self.random.permille(500) { self.leader() } else { node };
-                for other in (0..MEMBERS).filter(|other| *other != node) {
+                for other in (0..SEATS).filter(|other| *other != node) {
                     self.network.cut(node, other);
                     self.network.cut(other, node);
                 }
             }
+            Fault::Bridge => {
+                let bridge = self.any_node();
+                self.cut_halves(bridge);
+            }
+            Fault::FromLeader => {
+                let leader = self.leader();
+                self.network.cut(node, leader);
+                self.network.cut(leader, node);
+            }
+            Fault::Swizzle => self.swizzle(),
+            Fault::Flap => self.flap(node),
             Fault::OneWay => {
-                let other = (node + 1) % MEMBERS;
+                let other = (node + 1 + self.random.index(SEATS - 1)) % SEATS;
                 if self.random.permille(500) {
                     self.network.cut(node, other);
                 } else {
@@ -258,8 +379,40 @@ impl World {
         }
     }
 
+    fn cut_halves(&mut self, bridge: usize) {
+        let seats: Vec<usize> = (0..SEATS).filter(|seat| *seat != bridge).collect();
+        for one in &seats {
+            for other in seats.iter().filter(|other| *other % 2 != one % 2) {
+                self.network.cut(*one, *other);
+            }
+        }
+    }
+
+    fn swizzle(&mut self) {
+        for _ in 0..self.random.between(3, 12) {
+            let from = self.any_node();
+            let to = (from + 1 + self.random.index(SEATS - 1)) % SEATS;
+            let cut = self.random.between(0, 1_500) * MILLI;
+            let mended = cut + self.random.between(100, 3_000) * MILLI;
+            self.link_after(from, to, cut, false);
+            self.link_after(from, to, mended, true);
+        }
+    }
+
+    fn flap(&mut self, node: usize) {
+        let other = (node + 1 + self.random.index(SEATS - 1)) % SEATS;
+        let mut at = 0;
+        for _ in 0..self.random.between(3, 20) {
+            for works in [false, true] {
+                at += self.random.between(20, 400) * MILLI;
+                self.link_after(node, other, at, works);
+                self.link_after(other, node, at, works);
+            }
+        }
+    }
+
     fn bother(&mut self, fault: Fault) -> Result<(), Broken> {
-        let client = usize::try_from(self.random.between(0, 999)).expect("small") % CLIENTS;
+        let client = self.random.index(CLIENTS);
         let deeds = match fault {
             Fault::ClientDies => self.clients[client].die(),
             Fault::Disconnect => self.clients[client].disconnect(false),

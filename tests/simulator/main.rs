@@ -1,34 +1,58 @@
 //! `quorate-simulate`: runs seeds, and says what they showed.
 
-use quorate_tests::simulator::faults::Fault;
-use quorate_tests::simulator::world::{Report, SECOND, run_seed};
-use std::collections::BTreeMap;
-use std::io::Write as _;
+use quorate_tests::simulator::kept::KEPT;
+use quorate_tests::simulator::report;
+use quorate_tests::simulator::totals::{Bars, Totals};
+use quorate_tests::simulator::world::run_seed;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const USAGE: &str = "\
 Runs the product's own code on simulated clocks, disks and networks, and checks its promises.
 
-  quorate-simulate --seeds N [--from S] [--seconds T]
+  quorate-simulate --minutes M [--from S] [--seconds T] [--report]
+      every kept seed, then fresh ones for M minutes; S is from the clock if it is not given
+  quorate-simulate --seeds N [--from S] [--seconds T] [--report]
       N seeds from S on (60 from 1), each of T simulated seconds (125)
   quorate-simulate --seed S [--seconds T] [--trace]
       one seed; --trace prints everything that happens
 
+--report also writes report.html and report.txt into the target directory.
 Equal seeds give equal runs: a violation is replayed with the line that it prints.";
 
+/// After so many violations no more are looked for.
+const ENOUGH: usize = 5;
+/// Every so many seeds one is run twice.
+const TWICE_EVERY: u64 = 50;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Seeds(u64),
+    Minutes(u64),
+}
+
 struct Options {
-    from: u64,
-    seeds: u64,
+    length: Length,
+    from: Option<u64>,
     seconds: u64,
     trace: bool,
     single: bool,
+    report: bool,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { from: 1, seeds: 60, seconds: 125, trace: false, single: false };
+    let mut options = Options {
+        length: Length::Seeds(60),
+        from: None,
+        seconds: 125,
+        trace: false,
+        single: false,
+        report: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut number = |name: &str| -> Result<u64, String> {
@@ -36,14 +60,16 @@ fn options() -> Result<Options, String> {
             value.parse().map_err(|_| format!("{name} is {value:?}; it wants a number"))
         };
         match arg.as_str() {
-            "--seeds" => options.seeds = number("--seeds")?.max(1),
-            "--from" => options.from = number("--from")?,
+            "--seeds" => options.length = Length::Seeds(number("--seeds")?.max(1)),
+            "--minutes" => options.length = Length::Minutes(number("--minutes")?.max(1)),
+            "--from" => options.from = Some(number("--from")?),
             "--seconds" => options.seconds = number("--seconds")?,
             "--seed" => {
-                options.from = number("--seed")?;
-                (options.seeds, options.single) = (1, true);
+                options.from = Some(number("--seed")?);
+                (options.length, options.single) = (Length::Seeds(1), true);
             }
             "--trace" => options.trace = true,
+            "--report" => options.report = true,
             other => return Err(format!("{other:?} is not known\n\n{USAGE}")),
         }
     }
@@ -53,117 +79,115 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-#[derive(Default)]
-struct Totals {
-    seeds: u64,
-    report: Report,
-    broken: Vec<(u64, String)>,
+/// What the threads share.
+struct Runs<'a> {
+    options: &'a Options,
+    begun: Instant,
+    /// Kept seeds come first, then those from here on.
+    next: AtomicU64,
+    from: u64,
+    kept: usize,
+    stop: AtomicBool,
+    totals: Mutex<Totals>,
 }
 
-impl Totals {
-    fn add(&mut self, seed: u64, report: Report) {
-        self.seeds += 1;
-        self.report.trace = report.trace;
-        self.report.nanos += report.nanos;
-        self.report.acknowledged += report.acknowledged;
-        self.report.leader_changes += report.leader_changes;
-        self.report.installs += report.installs;
-        self.report.events += report.events;
-        for (into, from) in
-            [(&mut self.report.faults, report.faults), (&mut self.report.checks, report.checks)]
-        {
-            for (kind, count) in from {
-                *into.entry(kind).or_default() += count;
-            }
+impl<'a> Runs<'a> {
+    fn new(options: &'a Options) -> Runs<'a> {
+        let fresh = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            // Room for every seed of a run before the next second's.
+            now.as_secs() * 100_000
+        };
+        let (from, kept) = match options.length {
+            Length::Seeds(_) => (options.from.unwrap_or(1), 0),
+            Length::Minutes(_) => (options.from.unwrap_or_else(fresh), KEPT.len()),
+        };
+        let totals = Mutex::new(Totals::default());
+        let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        Runs { options, begun: Instant::now(), next, from, kept, stop, totals }
+    }
+
+    /// The next seed; none if it is enough.
+    fn seed(&self) -> Option<u64> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
         }
-        if let Some(broken) = report.broken {
-            self.broken.push((seed, broken));
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        let kept = usize::try_from(at).ok().and_then(|at| KEPT[..self.kept].get(at));
+        if let Some((seed, _)) = kept {
+            return Some(*seed);
+        }
+        let fresh = at - u64::try_from(self.kept).unwrap_or(0);
+        let more = match self.options.length {
+            Length::Seeds(seeds) => fresh < seeds,
+            Length::Minutes(minutes) => self.begun.elapsed() < Duration::from_secs(minutes * 60),
+        };
+        more.then_some(self.from + fresh)
+    }
+
+    fn run(&self) {
+        let begun = Instant::now();
+        while let Some(seed) = self.seed() {
+            let report = run_seed(seed, self.options.seconds, self.options.trace);
+            let many = matches!(self.options.length, Length::Minutes(_));
+            let again = (many && seed.is_multiple_of(TWICE_EVERY))
+                .then(|| run_seed(seed, self.options.seconds, false).trace);
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            if again.is_some_and(|again| again != report.trace) {
+                totals.broken.push((seed, "the second run was another".to_owned()));
+            }
+            totals.twice += u64::from(again.is_some());
+            totals.add(seed, report);
+            self.stop.fetch_or(totals.broken.len() >= ENOUGH, Ordering::Relaxed);
+            self.progress(&totals);
+        }
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.busy_seconds += begun.elapsed().as_secs_f64();
+    }
+
+    /// For people; nobody misses it.
+    fn progress(&self, totals: &Totals) {
+        let often = if std::io::stderr().is_terminal() { 20 } else { 1_000 };
+        if !self.options.single && totals.seeds.is_multiple_of(often) {
+            let elapsed = self.begun.elapsed().as_secs();
+            let (acked, broken) = (totals.report.acknowledged, totals.broken.len());
+            let _ = writeln!(
+                std::io::stderr(),
+                "  {elapsed:>5} s  {} seeds, {acked} operations, {broken} violations",
+                totals.seeds
+            );
         }
     }
 }
 
-fn run_all(options: &Options) -> (Totals, f64) {
-    let (next, totals) = (AtomicU64::new(options.from), Mutex::new(Totals::default()));
-    let (end, stop) = (options.from + options.seeds, AtomicBool::new(false));
+fn run_all(options: &Options) -> Totals {
+    let runs = Runs::new(options);
+    if matches!(options.length, Length::Minutes(_)) {
+        eprintln!("fresh seeds from {}", runs.from);
+    }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let busy = Mutex::new(0.0_f64);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                let begun = Instant::now();
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        break;
-                    }
-                    let report = run_seed(seed, options.seconds, options.trace);
-                    let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
-                    totals.add(seed, report);
-                    stop.store(totals.broken.len() >= 5, Ordering::Relaxed);
-                    if totals.seeds.is_multiple_of(20) {
-                        let mut out = std::io::stderr();
-                        // Progress is for people; nobody misses it.
-                        let _ = writeln!(out, "  {} seeds", totals.seeds);
-                    }
-                }
-                *busy.lock().unwrap_or_else(PoisonError::into_inner) +=
-                    begun.elapsed().as_secs_f64();
-            });
+            scope.spawn(|| runs.run());
         }
     });
-    let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    (totals, busy.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let wall = runs.begun.elapsed().as_secs_f64();
+    let mut totals = runs.totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    totals.wall_seconds = wall;
+    totals
 }
 
-/// What a run of many seeds must have shown, per 300 seeds.
-fn missing(totals: &Totals) -> Vec<String> {
-    let share = |whole: u64| whole * totals.seeds / 300;
-    let report = &totals.report;
-    let mut missing = Vec::new();
-    let mut need = |what: String, have: u64, least: u64| {
-        if have < least {
-            missing.push(format!("{what}: {have}, at least {least} are needed"));
-        }
-    };
-    need("simulated hours × 100".to_owned(), report.nanos / SECOND / 36, share(1_000));
-    need("acknowledged operations".to_owned(), report.acknowledged, share(100_000));
-    need("leader changes".to_owned(), report.leader_changes, share(500));
-    need("snapshot installs".to_owned(), report.installs, share(50));
-    for kind in Fault::names() {
-        need(format!("fault {kind:?}"), report.faults.get(kind).copied().unwrap_or(0), share(20));
-    }
-    missing
-}
-
-fn print(totals: &Totals, busy: f64) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let report = &totals.report;
-    let seconds = report.nanos / SECOND;
-    let hours = format!("{}.{:02}", seconds / 3600, seconds % 3600 / 36);
-    writeln!(out, "seeds                    {}", totals.seeds)?;
-    writeln!(out, "simulated hours          {hours}")?;
-    writeln!(out, "acknowledged operations  {}", report.acknowledged)?;
-    writeln!(out, "leader changes           {}", report.leader_changes)?;
-    writeln!(out, "snapshot installs        {}", report.installs)?;
-    writeln!(out, "events                   {}", report.events)?;
-    if totals.seeds == 1 {
-        writeln!(out, "trace                    {:016x}", report.trace)?;
-    }
-    let speed = std::time::Duration::from_nanos(report.nanos).as_secs_f64() / busy.max(1e-9);
-    writeln!(out, "speed                    {speed:.0} × real time a core")?;
-    table(&mut out, "faults", &report.faults)?;
-    table(&mut out, "checks", &report.checks)?;
-    writeln!(out, "violations               {}", totals.broken.len())
-}
-
-fn table(
-    out: &mut impl std::io::Write,
-    title: &str,
-    rows: &BTreeMap<&'static str, u64>,
-) -> std::io::Result<()> {
-    writeln!(out, "{title}")?;
-    for (kind, count) in rows {
-        writeln!(out, "  {kind:<22} {count}")?;
+/// Beside the release build that this is of.
+fn write_report(totals: &Totals) -> std::io::Result<()> {
+    let own = std::env::current_exe()?;
+    let target = own.parent().and_then(|release| release.parent());
+    let target = target.map_or_else(PathBuf::new, PathBuf::from);
+    for (name, content) in
+        [("report.html", report::html(totals)), ("report.txt", report::text(totals))]
+    {
+        let path = target.join(name);
+        std::fs::write(&path, content)?;
+        eprintln!("{}", path.display());
     }
     Ok(())
 }
@@ -176,14 +200,23 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    let (totals, busy) = run_all(&options);
+    let totals = run_all(&options);
     // A closed pipe ends the report, not the verdict.
-    let _ = print(&totals, busy);
-    for (seed, broken) in &totals.broken {
-        eprintln!("seed {seed}: {broken}");
-        eprintln!("  replay: cargo xtask simulate --seed {seed} --seconds {}", options.seconds);
+    let _ = std::io::stdout().write_all(report::text(&totals).as_bytes());
+    if options.report
+        && let Err(error) = write_report(&totals)
+    {
+        eprintln!("quorate-simulate: the report cannot be written: {error}");
+        return ExitCode::FAILURE;
     }
-    let missing = if options.single { Vec::new() } else { missing(&totals) };
+    for (seed, _) in &totals.broken {
+        eprintln!("replay: cargo xtask simulate --seed {seed} --seconds {}", options.seconds);
+    }
+    let missing = match options.length {
+        _ if options.single => Vec::new(),
+        Length::Seeds(seeds) => totals.missing(&Bars::of_seeds(seeds)),
+        Length::Minutes(minutes) => totals.missing(&Bars::of_minutes(minutes)),
+    };
     for line in &missing {
         eprintln!("not enough: {line}");
     }

@@ -7,10 +7,17 @@
 
 pub mod checker;
 pub mod client;
+mod clients;
+mod disks;
 pub mod faults;
+pub mod history;
+pub mod kept;
+mod membership;
 pub mod model;
 pub mod network;
 pub mod node;
 pub mod random;
+pub mod report;
+pub mod totals;
 pub mod trace;
 pub mod world;

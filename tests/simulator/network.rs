@@ -47,6 +47,11 @@ impl Network {
         self.cuts.insert((from, to));
     }
 
+    /// Connects one direction again.
+    pub fn mend(&mut self, from: usize, to: usize) {
+        self.cuts.remove(&(from, to));
+    }
+
     /// Connects a member again with everybody.
     pub fn uncut(&mut self, node: usize) {
         self.cuts.retain(|(from, to)| *from != node && *to != node);

@@ -5,14 +5,17 @@
 //! addresses decide.
 
 use crate::simulator::checker::{Broken, Checker};
-use crate::simulator::client::{Client, Deed};
+use crate::simulator::client::Client;
 use crate::simulator::faults::{self, Fault};
+use crate::simulator::history::History;
+use crate::simulator::membership::name_of;
 use crate::simulator::network::Network;
-use crate::simulator::node::SimNode;
+use crate::simulator::node::{Rot, SimNode, Started};
 use crate::simulator::random::Random;
+use crate::simulator::totals::Gaps;
 use crate::simulator::trace::Trace;
 use quorate_locks::{Command, NameKind};
-use quorate_raft::{Body, Configuration, MemberId};
+use quorate_raft::{Body, Configuration, Index, MemberId};
 use quorate_sidecar::agent::CallId;
 use quorate_sidecar::driver::Item;
 use quorate_sidecar::frame::PeerMessage;
@@ -25,16 +28,18 @@ use std::collections::BTreeMap;
 pub const SECOND: u64 = 1_000_000_000;
 const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000_000;
-/// Members of the group.
-pub const MEMBERS: usize = 3;
-/// Clients; a third at each member.
-pub const CLIENTS: usize = 9;
+/// Voters at the start.
+pub const VOTERS: usize = 5;
+/// Seats for members: some wait until the membership changes.
+pub const SEATS: usize = 7;
+/// Clients, each at a member.
+pub const CLIENTS: usize = 14;
 /// How long after the heal everybody must have been granted a name of his own.
 const PROGRESS_NS: u64 = 5 * SECOND;
 
 /// Something that will happen.
 #[derive(Debug)]
-enum Happening {
+pub(super) enum Happening {
     /// A member takes what waits in its inbox.
     Run(usize),
     /// A member's timer, if it is still that one.
@@ -42,7 +47,7 @@ enum Happening {
     /// A member's disk may have finished something.
     Disk(usize),
     /// A message arrives, sent by that boot of its sender.
-    Message { from: usize, boot: u64, sent: u64, to: usize, message: PeerMessage },
+    Message { from: usize, boot: u64, sent: u64, to: MemberId, message: PeerMessage },
     /// A member hears that a peer's connection ended.
     Lost { at: usize, peer: usize },
     /// Something of a client's reaches its sidecar, if that is still the same boot.
@@ -59,6 +64,10 @@ enum Happening {
     Turn(usize),
     /// A member that was cut off is connected again.
     Uncut(usize),
+    /// One direction of the network fails, or works again.
+    Link { from: usize, to: usize, works: bool },
+    /// A full disk has room again.
+    Room(usize),
     /// A member is killed, and does not come back by itself.
     Kill(usize),
     /// The next fault.
@@ -67,6 +76,8 @@ enum Happening {
     Start(usize),
     /// A disk works normally again.
     DiskHeals(usize),
+    /// The operator looks at the membership.
+    Operate,
     /// Everything works from here on.
     Heal,
 }
@@ -81,6 +92,8 @@ pub(super) struct Profile {
     latency_ns: u64,
     /// Of a thousand messages so many come twice, whatever else happens.
     pub(super) copy_permille: u64,
+    /// Of a thousand looks at the membership so many change it, though all is well.
+    pub(super) churn_permille: u64,
 }
 
 impl Profile {
@@ -89,6 +102,7 @@ impl Profile {
             young_permille: *random.pick(&[0, 200, 400]),
             latency_ns: *random.pick(&[faults::LATENCY_NS, faults::LATENCY_NS, 4 * MILLI]),
             copy_permille: *random.pick(&[0, 0, 150]),
+            churn_permille: *random.pick(&[0, 300, 300, 900]),
         }
     }
 }
@@ -108,6 +122,8 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, u64>,
     /// Checks by kind.
     pub checks: BTreeMap<&'static str, u64>,
+    /// Times without a success of anybody, by the first fault in them.
+    pub gaps: BTreeMap<&'static str, Gaps>,
     /// The trace's hash.
     pub trace: u64,
     /// Things that happened.
@@ -129,27 +145,39 @@ pub struct World {
     /// The newest boot that each member has heard of each other.
     heard: BTreeMap<(usize, usize), u64>,
     /// A sync of each member's disk that is not disturbed, in ns.
-    pub(super) usual_latency: [u64; MEMBERS],
+    pub(super) usual_latency: [u64; SEATS],
     /// So many of the next new leaders are killed, and the one before each starts again.
     pub(super) turns: u64,
     /// The last of them.
     pub(super) out: Option<usize>,
     /// Who crashes in a loop.
     pub(super) swing: Option<usize>,
+    /// Members that there ever were.
+    pub(super) identities: u128,
+    /// Voters that a leader was asked for, and has not answered about: (whom, voters).
+    pub(super) asked: BTreeMap<u64, (usize, BTreeMap<MemberId, String>)>,
+    /// Whose disk was lost, and up to where it was durable.
+    pub(super) lost: BTreeMap<MemberId, Index>,
+    /// Changes of the membership that were asked for.
+    pub(super) changes: u64,
     /// Messages that each member sent before this are lost.
-    lost_before: [u64; MEMBERS],
-    connections: u64,
+    lost_before: [u64; SEATS],
+    pub(super) connections: u64,
     /// When each client wakes up next; it says anew then.
-    wakes: Vec<u64>,
-    checker: Checker,
-    acknowledged: u64,
+    pub(super) wakes: Vec<u64>,
+    pub(super) checker: Checker,
+    pub(super) history: History,
+    pub(super) acknowledged: u64,
+    /// When somebody last succeeded, and the first fault since.
+    pub(super) success: (u64, Option<&'static str>),
+    pub(super) gaps: BTreeMap<&'static str, Gaps>,
     installs: u64,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) profile: Profile,
     pub(super) healed: bool,
     /// The last applied index at that time.
     healed_at: u64,
-    probed: Vec<bool>,
+    pub(super) probed: Vec<bool>,
     broken: Option<Broken>,
 }
 
@@ -159,7 +187,7 @@ impl World {
     pub fn new(seed: u64, print: bool) -> World {
         let mut random = Random::new(seed);
         let profile = Profile::choose(&mut random);
-        let nodes = (0..MEMBERS)
+        let nodes = (0..SEATS)
             .map(|i| {
                 let id = MemberId(u128::try_from(i).expect("small") + 1);
                 SimNode::new(id, SimDisk::new(random.bits()), &mut random)
@@ -171,7 +199,7 @@ impl World {
             ("chair".to_owned(), NameKind::Election),
         ];
         let clients = (0..CLIENTS)
-            .map(|i| Client::new(i, i % MEMBERS, names.clone(), random.split()))
+            .map(|i| Client::new(i, i % SEATS, names.clone(), random.split()))
             .collect();
         World {
             now: 0,
@@ -183,15 +211,22 @@ impl World {
             trace: Trace::new(print),
             random,
             heard: BTreeMap::new(),
-            usual_latency: [profile.latency_ns; MEMBERS],
+            usual_latency: [profile.latency_ns; SEATS],
             turns: 0,
             out: None,
             swing: None,
-            lost_before: [0; MEMBERS],
+            identities: u128::try_from(SEATS).expect("small"),
+            asked: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            changes: 0,
+            lost_before: [0; SEATS],
             connections: 0,
             wakes: vec![u64::MAX; CLIENTS],
             checker: Checker::default(),
+            history: History::default(),
             acknowledged: 0,
+            success: (0, None),
+            gaps: BTreeMap::new(),
             installs: 0,
             faults: BTreeMap::new(),
             profile,
@@ -222,13 +257,22 @@ impl World {
         if self.broken.is_none() {
             self.broken = self.orphaned().err();
         }
+        let history = std::mem::take(&mut self.history);
+        let explained = ("answer explained by one order", history.operations());
+        *self.checker.checks.entry(explained.0).or_default() += explained.1;
+        if self.broken.is_none() {
+            self.broken = history.check().err();
+        }
         self.report(end)
     }
 
     /// After a healthy end longer than any TTL no session is left that its client gave up before.
     fn orphaned(&self) -> Result<(), Broken> {
-        let Some(node) = self.nodes.iter().find_map(|n| n.member.as_ref()) else { return Ok(()) };
-        let machine = node.replica().machine();
+        // Who left the group may know little of it.
+        let running = self.nodes.iter().filter_map(|n| n.member.as_ref());
+        let newest = running.max_by_key(|member| member.replica().node().applied());
+        let Some(newest) = newest else { return Ok(()) };
+        let machine = newest.replica().machine();
         let given_up = |key| self.clients.iter().all(|client| client.key() != key);
         let old = machine.sessions().filter(|(id, _)| id.0 <= self.healed_at);
         match old.map(|(id, session)| (id, session.key())).find(|(_, key)| given_up(*key)) {
@@ -254,6 +298,7 @@ impl World {
             installs: self.installs,
             faults,
             checks: self.checker.checks,
+            gaps: self.gaps,
             trace: self.trace.hash(),
             events: self.trace.lines(),
             broken: self.broken,
@@ -261,32 +306,36 @@ impl World {
     }
 
     fn begin(&mut self) {
-        for i in 0..MEMBERS {
-            if let Err(broken) = self.nodes[i].start(0) {
+        for i in 0..SEATS {
+            if let Err(broken) = self.start(i) {
                 self.broken = Some(broken);
                 return;
             }
-            self.usual_disk(i);
-            self.arm(i);
         }
-        let voters = self.nodes.iter().map(|n| (n.id, format!("member-{}", n.id)));
-        let configuration = Configuration::of_voters(voters);
-        let start = Command::Start { epoch: 7, last_n: 0 };
-        self.deliver(0, Event::Replica(ReplicaEvent::Bootstrap(configuration, start)));
+        self.bootstrap();
         for i in 0..CLIENTS {
             let pause = self.random.between(1, 200) * MILLI;
             self.wake_after(i, pause);
         }
         let first = self.random.between(2, 4) * SECOND;
         self.after(first, Happening::Fault);
+        self.after(first, Happening::Operate);
     }
 
-    fn at(&mut self, time: u64, happening: Happening) {
+    /// Begins the group at one member; the same call again does no harm.
+    pub(super) fn bootstrap(&mut self) {
+        let voters = self.nodes[..VOTERS].iter().map(|n| (n.id, name_of(n.id)));
+        let configuration = Configuration::of_voters(voters);
+        let start = Command::Start { epoch: 7, last_n: 0 };
+        self.deliver(0, Event::Replica(ReplicaEvent::Bootstrap(configuration, start)));
+    }
+
+    pub(super) fn at(&mut self, time: u64, happening: Happening) {
         self.seq += 1;
         self.queue.insert((time.max(self.now), self.seq), happening);
     }
 
-    fn after(&mut self, nanos: u64, happening: Happening) {
+    pub(super) fn after(&mut self, nanos: u64, happening: Happening) {
         self.at(self.now + nanos, happening);
     }
 
@@ -299,10 +348,10 @@ impl World {
                     self.schedule(node);
                 }
             }
-            Happening::Disk(node) => self.disk(node),
+            Happening::Disk(node) => self.disk(node)?,
             // A connection that breaks takes what is under way with it.
             Happening::Message { from, sent, .. } if sent < self.lost_before[from] => {
-                *self.faults.entry("message lost with its connection").or_default() += 1;
+                self.count("message lost with its connection");
             }
             Happening::Message { from, boot, to, message, .. } => {
                 self.arrive(from, boot, to, message);
@@ -328,7 +377,7 @@ impl World {
             Happening::Uncut(node) => {
                 self.network.uncut(node);
                 self.swing = None;
-                self.usual_latency = [self.profile.latency_ns; MEMBERS];
+                self.usual_latency = [self.profile.latency_ns; SEATS];
             }
             Happening::Kill(node) => {
                 if !self.healed {
@@ -336,6 +385,15 @@ impl World {
                 }
             }
             Happening::Fault => self.fault(),
+            Happening::Operate => self.operate(),
+            Happening::Link { from, to, works } => {
+                if works {
+                    self.network.mend(from, to);
+                } else if !self.healed {
+                    self.network.cut(from, to);
+                }
+            }
+            Happening::Room(node) => self.make_room(node),
             Happening::Start(node) => self.start(node)?,
             Happening::DiskHeals(node) => self.usual_disk(node),
             Happening::Heal => self.heal()?,
@@ -384,11 +442,18 @@ impl World {
             self.checker.member(member, &mut n.checked)?;
         }
         member.flush(local, &mut actions);
-        self.installs += member.replica().counts().snapshots_installed - installs;
+        let installed = member.replica().counts().snapshots_installed - installs;
+        self.installs += installed;
         let disk = member.replica_mut().disk_mut();
         self.trace.line(now, format_args!("{node} disk {:016x}", disk.hash()));
         self.checker.member(member, &mut n.checked)?;
+        let known = n.known.0;
+        n.observe();
+        if installed > 0 && n.known.0 != known {
+            *self.faults.entry("snapshot over a configuration").or_default() += 1;
+        }
         let won = self.checker.leader_changes > leaders;
+        self.durable_by_a_majority(node)?;
         self.arm(node);
         self.arm_disk(node);
         for action in actions {
@@ -401,9 +466,36 @@ impl World {
         } else if won && !self.healed && self.random.permille(self.profile.young_permille) {
             let pause = self.random.between(0, 5 * self.profile.latency_ns);
             let pause = if self.random.permille(300) { 0 } else { pause };
-            let voter = (node + 1 + self.random.index(MEMBERS - 1)) % MEMBERS;
+            let voter = (node + 1 + self.random.index(SEATS - 1)) % SEATS;
             let whom = if self.random.permille(600) { node } else { voter };
             self.after(pause, Happening::Young(whom));
+        }
+        Ok(())
+    }
+
+    /// What a leader commits is on the disks of a majority, of both halves of a joint
+    /// configuration: counted from the disks, and not by what the leader believes of them. (A disk
+    /// that was lost since had what it had.)
+    fn durable_by_a_majority(&mut self, node: usize) -> Result<(), Broken> {
+        for (index, term) in self.checker.take_fresh() {
+            let n = &self.nodes[node];
+            let leads = n.member.as_ref().map(|m| m.replica().node().role());
+            if leads != Some(quorate_raft::RoleName::Leader) {
+                continue;
+            }
+            let has = |id: &MemberId| {
+                let had = self.lost.get(id).is_some_and(|durable| *durable >= Index(index));
+                had || self.nodes.iter().any(|n| n.id == *id && n.has_durable(Index(index), term))
+            };
+            let half = |half: &BTreeMap<MemberId, String>| {
+                half.keys().filter(|id| has(id)).count() * 2 > half.len() || half.is_empty()
+            };
+            // A change may have begun or ended in the same batch.
+            let mut known = [&n.known.1, &n.known.2].into_iter();
+            if !known.any(|c| !c.is_empty() && half(&c.incoming) && half(&c.outgoing)) {
+                return Err(format!("entry {index} is committed, and on no majority's disks"));
+            }
+            self.checker.count("durable by a majority");
         }
         Ok(())
     }
@@ -413,12 +505,12 @@ impl World {
             return Ok(());
         }
         if self.random.permille(500) {
-            *self.faults.entry("new leader killed").or_default() += 1;
+            self.count("new leader killed");
             return self.crash(node, false);
         }
-        *self.faults.entry("new leader cut off").or_default() += 1;
+        self.count("new leader cut off");
         self.break_connections(node);
-        for other in (0..MEMBERS).filter(|other| *other != node) {
+        for other in (0..SEATS).filter(|other| *other != node) {
             self.network.cut(node, other);
             self.network.cut(other, node);
         }
@@ -447,30 +539,41 @@ impl World {
         }
     }
 
-    fn disk(&mut self, node: usize) {
+    fn disk(&mut self, node: usize) -> Result<(), Broken> {
         let now = quorate_raft::Time(self.now);
-        let Some(member) = &mut self.nodes[node].member else { return };
-        if let Some(seq) = member.replica_mut().disk_mut().completed(now) {
+        let Some(member) = &mut self.nodes[node].member else { return Ok(()) };
+        let disk = member.replica_mut().disk_mut();
+        let (durable, space, failed) = (disk.completed(now), disk.space_changed(), disk.failed());
+        if let Some(seq) = durable {
             self.deliver(node, Event::Replica(ReplicaEvent::Durable(seq)));
+        }
+        if let Some(full) = space {
+            self.count(if full { "disk found full" } else { "disk has room again" });
+            self.deliver(node, Event::Replica(ReplicaEvent::Space { full }));
+        }
+        if failed {
+            // A process whose disk fails exits at once.
+            self.count("disk failed an operation");
+            return self.crash(node, false);
         }
         // Not every such moment completes a write.
         self.arm_disk(node);
+        Ok(())
     }
 
     fn act(&mut self, node: usize, action: Action) {
         self.trace.line(self.now, format_args!("{node} > {action:?}"));
         match action {
             Action::Send(to, message) => {
-                let Some(to) = self.nodes.iter().position(|n| n.id == to) else { return };
+                let Some(at) = self.nodes.iter().position(|n| n.id == to) else { return };
                 let boot = self.nodes[node].boot;
                 if let Some(term) = vote(&message) {
-                    let (voter, candidate) = (self.nodes[node].id, self.nodes[to].id);
-                    if let Err(broken) = self.checker.vote(voter, term, candidate) {
+                    if let Err(broken) = self.checker.vote(self.nodes[node].id, term, to) {
                         self.broken = Some(broken);
                     }
                     self.after_a_vote(node);
                 }
-                for delay in self.network.route(node, to).into_iter().flatten() {
+                for delay in self.network.route(node, at).into_iter().flatten() {
                     let (message, sent) = (message.clone(), self.now);
                     let from = node;
                     self.after(delay, Happening::Message { from, boot, sent, to, message });
@@ -479,10 +582,8 @@ impl World {
             Action::Tell(call, told) => self.tell(call, Ok(told), false),
             Action::Finish(call, Ok(Some(told))) => self.tell(call, Ok(told), true),
             Action::Finish(call, Err(failure)) => self.tell(call, Err(failure), true),
-            Action::Finish(_, Ok(None))
-            | Action::Configuration(_)
-            | Action::Changed(..)
-            | Action::Ignored(..) => {}
+            Action::Changed(request, outcome) => self.changed(request, &outcome),
+            Action::Finish(_, Ok(None)) | Action::Configuration(_) | Action::Ignored(..) => {}
         }
     }
 
@@ -492,10 +593,11 @@ impl World {
     }
 
     /// What the transport does: a boot older than the newest one heard of its sender is refused.
-    fn arrive(&mut self, from: usize, boot: u64, to: usize, message: PeerMessage) {
+    fn arrive(&mut self, from: usize, boot: u64, to: MemberId, message: PeerMessage) {
+        let Some(to) = self.nodes.iter().position(|n| n.id == to) else { return };
         let heard = self.heard.entry((to, from)).or_default();
         if boot < *heard {
-            *self.faults.entry("message of an older life").or_default() += 1;
+            self.count("message of an older life");
             return;
         }
         *heard = boot;
@@ -503,63 +605,9 @@ impl World {
         self.deliver(to, Event::Replica(ReplicaEvent::Peer(id, message)));
     }
 
-    fn client_told(&mut self, call: CallId, item: &Item, last: bool) -> Result<(), Broken> {
-        let owner = Client::owner_of(call);
-        self.trace.line(self.now, format_args!("client {owner} < {call:?} {item:?}"));
-        let local = self.nodes[self.clients[owner].node].local(self.now);
-        let deeds = self.clients[owner].told(local, call, item, last);
-        self.carry_out(owner, deeds)
-    }
-
-    /// Wakes a client after so long, unless it wakes sooner.
-    fn wake_after(&mut self, client: usize, nanos: u64) {
-        let at = self.now + nanos;
-        if at < self.wakes[client] {
-            self.wakes[client] = at;
-            self.at(at, Happening::Wake(client));
-        }
-    }
-
-    fn wake(&mut self, client: usize) -> Result<(), Broken> {
-        if self.wakes[client] != self.now {
-            return Ok(());
-        }
-        self.wakes[client] = u64::MAX;
-        let node = &self.nodes[self.clients[client].node];
-        let (up, local) = (node.member.is_some(), node.local(self.now));
-        self.connections += 1;
-        let told = self.checker.told();
-        let deeds = self.clients[client].wake(local, up, self.connections, told);
-        self.carry_out(client, deeds)
-    }
-
-    pub(super) fn carry_out(&mut self, client: usize, deeds: Vec<Deed>) -> Result<(), Broken> {
-        for deed in deeds {
-            self.trace.line(self.now, format_args!("client {client} > {deed:?}"));
-            match deed {
-                Deed::Send(event) => {
-                    let node = self.clients[client].node;
-                    let boot = self.nodes[node].boot;
-                    let delay = self.random.between(3, 30) * MICRO;
-                    let event = Box::new(event);
-                    self.after(delay, Happening::FromClient { node, boot, event });
-                }
-                Deed::Granted(name, session, request, token, floor) => {
-                    self.checker.granted(client, &name, (session, request, token), floor)?;
-                }
-                Deed::GaveUp(name, token) => self.checker.gave_up(client, &name, token),
-                Deed::Released(token) => self.checker.released(client, token)?,
-                Deed::Acknowledged => self.acknowledged += 1,
-                Deed::Wake(nanos) => self.wake_after(client, nanos),
-                Deed::Broken(why) => return Err(format!("client {client}: {why}")),
-                Deed::Break => {
-                    let pause = self.random.between(0, 2_000) * MICRO;
-                    self.after(pause, Happening::Break(client));
-                }
-                Deed::Probed => self.probed[client] = true,
-            }
-        }
-        Ok(())
+    /// One more of this kind happened.
+    pub(super) fn count(&mut self, kind: &'static str) {
+        *self.faults.entry(kind).or_default() += 1;
     }
 
     fn fault(&mut self) {
@@ -570,7 +618,7 @@ impl World {
         self.after(next, Happening::Fault);
         let fault = Fault::choose(&mut self.random);
         self.trace.line(self.now, format_args!("fault {fault:?}"));
-        *self.faults.entry(fault.name()).or_default() += 1;
+        self.success.1.get_or_insert(fault.name());
         if let Err(broken) = self.inflict(fault) {
             self.broken = Some(broken);
         }
@@ -591,6 +639,26 @@ impl World {
         self.after(nanos, Happening::Start(node));
     }
 
+    pub(super) fn link_after(&mut self, from: usize, to: usize, nanos: u64, works: bool) {
+        self.after(nanos, Happening::Link { from, to, works });
+    }
+
+    pub(super) fn room_after(&mut self, node: usize, nanos: u64) {
+        self.after(nanos, Happening::Room(node));
+    }
+
+    /// A member and its clients look at their clock anew.
+    pub(super) fn wake_all(&mut self, node: usize) {
+        self.arm(node);
+        for client in (0..CLIENTS).filter(|c| self.clients[*c].node == node).collect::<Vec<_>>() {
+            self.wake_after(client, 1);
+        }
+    }
+
+    pub(super) fn after_operate(&mut self, nanos: u64) {
+        self.after(nanos, Happening::Operate);
+    }
+
     pub(super) fn uncut_after(&mut self, node: usize, nanos: u64) {
         self.after(nanos, Happening::Uncut(node));
     }
@@ -608,8 +676,9 @@ impl World {
             return Ok(());
         }
         self.nodes[node].crash(power);
+        self.asked.retain(|_, (asked, _)| *asked != node);
         self.break_connections(node);
-        for at in (0..MEMBERS).filter(|at| *at != node) {
+        for at in (0..SEATS).filter(|at| *at != node) {
             if self.random.permille(800) {
                 let delay = self.random.between(500, 3_000) * MICRO;
                 self.after(delay, Happening::Lost { at, peer: node });
@@ -627,10 +696,20 @@ impl World {
             return Ok(());
         }
         self.trace.line(self.now, format_args!("{node} starts"));
-        self.nodes[node].start(self.now)?;
+        if self.nodes[node].rot != Rot::None {
+            return self.start_rotten(node);
+        }
+        if let Started::Unfit(why) = self.nodes[node].start(self.now)? {
+            return Err(format!("member {} found its log unfit: {why}", self.nodes[node].id));
+        }
+        self.started(node);
+        Ok(())
+    }
+
+    pub(super) fn started(&mut self, node: usize) {
+        self.nodes[node].observe();
         self.usual_disk(node);
         self.arm(node);
-        Ok(())
     }
 
     pub(super) fn stall_disk(&mut self, node: usize, latency: u64, nanos: u64) {
@@ -661,8 +740,12 @@ impl World {
         let applied = |n: &SimNode| n.member.as_ref().map(|m| m.replica().node().applied().0);
         self.healed_at = self.nodes.iter().filter_map(applied).max().unwrap_or(0);
         self.network.heal(0);
-        for node in 0..MEMBERS {
-            self.nodes[node].paused_until = 0;
+        for node in 0..SEATS {
+            (self.nodes[node].paused_until, self.nodes[node].asleep_until) = (0, 0);
+            self.make_room(node);
+            if let Some(member) = &mut self.nodes[node].member {
+                member.replica_mut().disk_mut().write_truly();
+            }
             self.start(node)?;
             self.usual_disk(node);
             self.nodes[node].scheduled = false;

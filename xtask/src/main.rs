@@ -20,6 +20,7 @@ mod style;
 mod test;
 mod tidy;
 mod unit;
+mod zoo;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ Every task of the project. Everything is built in release mode, the one profile 
                                  and one fault after the other
   cargo xtask check NAME [...]   one property on real processes: restart, powercut, idle,
                                  frozen-sidecar; or planted: the simulator finds planted bugs
+  cargo xtask zoo [--only NAME] [--kept]
+                                 plants one bug after the other; each must be caught
   cargo xtask simulate [...]     seeded runs of the product's own code on simulated clocks,
                                  disks and networks; --seed N replays one
   cargo xtask bench [--quick]    what a lock costs, beside what this machine can do at best
@@ -50,6 +53,7 @@ fn run(verb: &str, args: &[&str]) -> Result<ExitCode, String> {
         "test" => test::run(args),
         "demo" => program::start(&program::DEMO, args),
         "check" => program::start(program::checker(args), args),
+        "zoo" => zoo::start(args),
         "simulate" => program::start(&program::SIMULATE, args),
         "bench" => program::start(&program::BENCH, args),
         "install" => done(install::run(args)),

@@ -7,15 +7,23 @@ mod lock;
 mod ls;
 mod members;
 pub mod sibling;
+mod snapshot;
 mod status;
 mod watch;
 
 use crate::cli::{Output, Verb};
-use crate::{exit, paint};
+use crate::{admin, exit, paint};
 use quorate_client::{Candidates, Client, Error, Reason};
 
 /// Runs a verb that talks to a sidecar; the exit code.
 pub async fn run(endpoint: Option<&str>, output: Output, verb: Verb) -> u8 {
+    let verb = match verb {
+        Verb::Members(args) if members::is_admin(&args) => {
+            return ended(members::administer(args, output).await, output);
+        }
+        Verb::Snapshot(args) => return ended(snapshot::run(args, output).await, output),
+        verb => verb,
+    };
     let candidates = match Candidates::resolve(endpoint) {
         Ok(candidates) => candidates,
         Err(error) => return failed(&error, output),
@@ -30,12 +38,19 @@ pub async fn run(endpoint: Option<&str>, output: Output, verb: Verb) -> u8 {
     }
 }
 
+fn ended(result: admin::Result<()>, output: Output) -> u8 {
+    match result {
+        Ok(()) => exit::OK,
+        Err(failure) => failure.say(output),
+    }
+}
+
 async fn ask(candidates: &Candidates, output: Output, verb: Verb) -> Result<(), Error> {
     let client = Client::connect_first(candidates).await?;
     match verb {
         Verb::Status => status::run(&client, output).await,
         Verb::Ls { prefix } => ls::run(&client, output, &prefix).await,
-        Verb::Members => members::run(&client, output).await,
+        Verb::Members(_) => members::list(&client, output).await,
         Verb::Watch { name } => watch::run(&client, output, &name).await,
         Verb::Explain { name } => explain::run(&client, output, &name).await,
         // Each of the others has its own way from main.

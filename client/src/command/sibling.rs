@@ -8,12 +8,20 @@ use std::process::Command;
 
 const SIBLING: &str = "quorate-sidecar";
 
-/// `quorate dev …` and `quorate wal …`, word for word: none of their flags is read here.
+/// `quorate dev …`, `wal …`, `recover …` and `snapshot inspect|restore …`, word for word: none of
+/// their flags is read here.
 pub fn if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<u8> {
     let verb = arguments.nth(1)?;
-    let verb = verb.to_str().filter(|verb| matches!(*verb, "dev" | "wal"))?;
     let rest: Vec<OsString> = arguments.collect();
+    let verb = verb.to_str().filter(|verb| is_sibling(verb, &rest))?;
     Some(start(verb, &rest))
+}
+
+/// `snapshot save` is ours: it talks to a running member.
+fn is_sibling(verb: &str, rest: &[OsString]) -> bool {
+    let offline = |word: &OsString| word == "inspect" || word == "restore";
+    matches!(verb, "dev" | "wal" | "recover")
+        || verb == "snapshot" && rest.first().is_some_and(offline)
 }
 
 /// Becomes the sibling; returns only if that failed.
@@ -44,5 +52,7 @@ mod tests {
         let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
         assert_eq!(if_asked(words("quorate lock dev").into_iter()), None);
         assert_eq!(if_asked(words("quorate").into_iter()), None);
+        assert_eq!(if_asked(words("quorate snapshot save f").into_iter()), None);
+        assert!(is_sibling("snapshot", &words("inspect f")) && is_sibling("recover", &[]));
     }
 }

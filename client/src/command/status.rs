@@ -26,6 +26,7 @@ pub async fn run(client: &Client, output: Output) -> Result<(), Error> {
             "version": status.version,
             "unfit": status.unfit,
             "draining": status.draining,
+            "hold_off_ms": status.hold_off_ms,
         });
         print(&[answer.to_string()]);
         return Ok(());
@@ -51,6 +52,14 @@ pub async fn run(client: &Client, output: Output) -> Result<(), Error> {
     ];
     if !status.unfit.is_empty() {
         lines.push(ink(Ink::Yellow, &format!("disk      unfit: {}", safe(&status.unfit))));
+    }
+    if status.hold_off_ms > 0 {
+        let wait = status.hold_off_ms.div_ceil(1_000);
+        let words = format!(
+            "held off  the group was recovered or restored: nothing is granted until its leader \
+             has waited for {wait} s"
+        );
+        lines.push(ink(Ink::Yellow, &words));
     }
     if status.draining {
         lines.push(ink(Ink::Yellow, "draining  it gives up leadership and is about to stop"));

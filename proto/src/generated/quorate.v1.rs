@@ -428,7 +428,7 @@ pub struct StatusResponse {
     pub member_id: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub cluster_id: ::prost::alloc::string::String,
-    /// leader, follower, candidate, pre-candidate, learner, blank, unfit
+    /// leader, follower, candidate, pre-candidate, learner, blank, unfit, retired
     #[prost(string, tag = "4")]
     pub role: ::prost::alloc::string::String,
     #[prost(uint64, tag = "5")]
@@ -455,6 +455,9 @@ pub struct StatusResponse {
     pub unfit: ::prost::alloc::string::String,
     #[prost(bool, tag = "15")]
     pub draining: bool,
+    /// After a recovery or restore: nothing is granted until the leader has waited for so long. 0: grants are made.
+    #[prost(uint64, tag = "16")]
+    pub hold_off_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {

@@ -53,6 +53,8 @@ impl World {
                 "uncommitted_entries" => &mut config.uncommitted_entries,
                 "uncommitted_bytes" => &mut config.uncommitted_bytes,
                 "snapshot_chunk_bytes" => &mut config.snapshot_chunk_bytes,
+                "window_bytes" => &mut config.window_bytes,
+                "snapshot_bytes_per_second" => &mut config.snapshot_bytes_per_second,
                 "tail_bytes" => &mut config.tail_bytes,
                 "command_bytes" => &mut config.command_bytes,
                 other => panic!("unknown setting {other}"),

@@ -7,6 +7,7 @@ use super::alarm::Alarm;
 use super::operation::{Purpose, Wait};
 use super::session::{Attached, missing};
 use super::{Agent, Bond, Call, CallId, ClaimRequest, ConnectionId, Told};
+use crate::planted::{self, Bug};
 use crate::reason::{Failure, Reason};
 use quorate_locks::{
     Cause, Claim, Command, Generation, Key, Machine, Mode, Outcome, RequestId, SessionId, Token,
@@ -129,7 +130,8 @@ impl Agent {
         let claim = &pending.claim;
         let (id, generation) = (session.id, session.generation);
         pending.session = Some((id, generation));
-        pending.own = claim.request >= session.own_requests;
+        let any = planted::is(Bug::OlderGrantGivenBack);
+        pending.own = claim.request >= session.own_requests || any;
         pending.state = ClaimState::Asked;
         let stream = pending.stream;
         let (request, ttl_ms) = (claim.request, session.ttl_ms);
@@ -189,6 +191,7 @@ impl Agent {
                 self.claim_done(now, call, Ok(Some(Told::NotAcquired(holder))));
             }
             Outcome::Refused(refusal) => {
+                let copies = copies && !planted::is(Bug::RefusedCopyStays);
                 if copies && let Some(wait) = Agent::wait_of(claim, None) {
                     self.start_cancel(now, wait);
                 }
@@ -224,7 +227,7 @@ impl Agent {
         let Some(Call::Claim(claim)) = self.calls.get_mut(&call) else { return };
         let waits = matches!(claim.state, ClaimState::Asked | ClaimState::Queued);
         let Some(session) = self.sessions.get_mut(&claim.claim.key) else { return };
-        if !waits || !session.is_live(now) {
+        if !waits || (!session.is_live(now) && !planted::is(Bug::GrantPastDeadline)) {
             return;
         }
         let view = session.view();
@@ -332,7 +335,8 @@ impl Agent {
     pub(super) fn claim_gone(&mut self, now: Time, call: CallId, claim: ClaimCall) {
         self.unlink(call, &claim);
         let Some(wait) = Agent::wait_of(&claim, None) else { return };
-        if matches!(claim.state, ClaimState::Asked | ClaimState::Queued) {
+        let waits = matches!(claim.state, ClaimState::Asked | ClaimState::Queued);
+        if waits && !planted::is(Bug::GoneClaimStays) {
             self.start_cancel(now, wait);
         }
     }
@@ -373,6 +377,9 @@ impl Agent {
         let Some(wait) = Agent::wait_of(claim, Some(call)) else {
             return self.claim_done(now, call, Err(wait_expired()));
         };
+        if planted::is(Bug::WaitEndsWithoutCancel) {
+            return self.claim_done(now, call, Err(wait_expired()));
+        }
         claim.state = ClaimState::WaitOver;
         let operation = claim.operation.take();
         if let Some(ticket) = operation {

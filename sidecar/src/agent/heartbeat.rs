@@ -3,6 +3,7 @@
 use super::alarm::Alarm;
 use super::{Agent, Effect, NANOS_PER_MS, Told};
 use crate::frame::{Heartbeat, HeartbeatAck};
+use crate::planted::{self, Bug};
 use quorate_raft::{Term, Time};
 use std::collections::VecDeque;
 
@@ -79,7 +80,8 @@ impl Agent {
     pub(super) fn credit_due(&mut self, now: Time) {
         let mut at = 0;
         while at < self.beats.waiting.len() {
-            if self.beats.waiting[at].applied <= self.applied {
+            let early = planted::is(Bug::AckBeforeOwnApply);
+            if self.beats.waiting[at].applied <= self.applied || early {
                 if let Some(ack) = self.beats.waiting.remove(at) {
                     self.credit(now, &ack);
                 }
@@ -98,6 +100,10 @@ impl Agent {
         if term != ack.term {
             return;
         }
+        let latest = self.beats.sent.back().map(|(_, sent, _)| *sent);
+        let latest = latest.filter(|_| planted::is(Bug::AckOfTheLatestBeat));
+        let received = planted::is(Bug::DeadlineFromReceipt).then_some(now);
+        let sent = received.or(latest).unwrap_or(sent);
         for (id, generation) in &ack.sessions {
             let Some(key) = self.by_id.get(id).copied() else { continue };
             let Some(session) = self.sessions.get_mut(&key) else { continue };

@@ -6,6 +6,7 @@ use super::read::Query;
 use super::session::Attached;
 use super::{Agent, CallId, Effect, Told};
 use crate::frame::{Ask, Forward, ForwardReply, Reply};
+use crate::planted::{self, Bug};
 use crate::reason::{Failure, Reason};
 use quorate_locks::{
     Command, Generation, Key, Machine, Outcome, Refusal, RequestId, SessionId, Token,
@@ -195,7 +196,9 @@ impl Agent {
         let is_read = operation.ask == Ask::ReadIndex;
         let fits = match reply.reply {
             // Of an older leader: its entry may be gone already, and its successor was asked.
-            Reply::Appended(id) => !is_read && id.term >= self.term,
+            Reply::Appended(id) => {
+                !is_read && (id.term >= self.term || planted::is(Bug::OlderReplyParks))
+            }
             Reply::ReadAt(_) => is_read,
             Reply::NotAppended(_) => true,
         };
@@ -210,7 +213,9 @@ impl Agent {
                 self.appended.insert((id.index, id.term, ticket));
                 self.arm(ticket, Time::NEVER);
             }
-            Reply::ReadAt(index) if index <= self.applied => {
+            Reply::ReadAt(index)
+                if index <= self.applied || planted::is(Bug::ReadBeforeOwnApply) =>
+            {
                 self.complete(now, ticket, None, machine);
             }
             Reply::ReadAt(index) => {
@@ -327,6 +332,9 @@ impl Agent {
     }
 
     fn lose(&mut self, now: Time, ticket: u64) {
+        if planted::is(Bug::LostEntryNotAskedAgain) {
+            return;
+        }
         if let Some(operation) = self.operations.get_mut(&ticket) {
             operation.state = State::Waiting;
             self.send(now, ticket);
@@ -364,6 +372,7 @@ impl Agent {
         let Some(operation) = self.operations.remove(&ticket) else { return };
         self.alarms.cancel(operation.alarm, Alarm::Operation(ticket));
         let sent = operation.first_sent.unwrap_or(operation.started);
+        let sent = if planted::is(Bug::OpenEarnsAtItsAnswer) { now } else { sent };
         match (operation.purpose, outcome) {
             (Purpose::Read { call, query }, _) => self.answer_read(call, &query, machine),
             (Purpose::Observe { call }, _) => self.answer_observe(call, machine),

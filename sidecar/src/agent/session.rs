@@ -4,6 +4,7 @@ use super::alarm::Alarm;
 use super::claim::ClaimState;
 use super::operation::Purpose;
 use super::{Agent, Bond, Call, CallId, ConnectionId, NANOS_PER_MS, Opening, SessionView, Told};
+use crate::planted::{self, Bug};
 use crate::reason::{Failure, Reason};
 use quorate_locks::{Cause, Command, Generation, Grant, Key, Machine, RequestId, SessionId};
 use quorate_raft::Time;
@@ -74,7 +75,8 @@ impl Holder {
 
 impl Session {
     pub(super) fn is_renewable(&self, now: Time) -> bool {
-        self.phase == Phase::Live && !self.keepers.is_empty() && now < self.deadline
+        let kept = self.phase == Phase::Live && !self.keepers.is_empty() && now < self.deadline;
+        kept || planted::is(Bug::DeadSessionRenewed)
     }
 
     pub(super) fn is_live(&self, now: Time) -> bool {
@@ -380,6 +382,9 @@ impl Agent {
         let (deadline, jeopardy_at) = (session.deadline, session.jeopardy_at());
         if now >= deadline {
             self.tell_session_over(key, Reason::SessionExpired);
+            if planted::is(Bug::DeadSessionRenewed) {
+                return;
+            }
             self.end_session(now, key);
         } else if now >= jeopardy_at {
             let first = !std::mem::replace(&mut session.in_jeopardy, true);
@@ -443,7 +448,7 @@ impl Agent {
     pub(super) fn moved(&mut self, id: SessionId, generation: Generation) {
         let Some(key) = self.by_id.get(&id).copied() else { return };
         let older = self.sessions.get(&key).is_some_and(|s| s.generation < generation);
-        if older {
+        if older && !planted::is(Bug::MovedSessionStays) {
             self.tell_session_over(key, Reason::SessionMoved);
             self.forget_session(key);
         }
@@ -474,7 +479,7 @@ impl Agent {
     }
 
     pub(super) fn connection_ended(&mut self, now: Time, connection: ConnectionId, by_peer: bool) {
-        if !by_peer {
+        if !by_peer && !planted::is(Bug::AnyBreakCounts) {
             return;
         }
         let mut breaks = Vec::new();
@@ -516,7 +521,8 @@ impl Agent {
         let stopped = self.sessions.get(&key).is_some_and(|s| {
             s.generation == generation
                 && s.phase == Phase::Live
-                && s.stopped_at().is_some_and(|at| at <= now)
+                && (s.stopped_at().is_some_and(|at| at <= now)
+                    || planted::is(Bug::BreakForgetsReturn))
         });
         if stopped {
             self.end_session(now, key);

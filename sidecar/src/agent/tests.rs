@@ -18,6 +18,8 @@ struct World {
     now: Time,
     /// Forwards that wait to be applied.
     forwards: VecDeque<Forward>,
+    /// Heartbeats that left, and when.
+    beats: Vec<(Time, Heartbeat)>,
     told: Vec<(CallId, Told)>,
     finished: Vec<(CallId, Result<Option<Told>, Failure>)>,
 }
@@ -31,6 +33,7 @@ impl World {
             index: 0,
             now: Time(SECOND),
             forwards: VecDeque::new(),
+            beats: Vec::new(),
             told: Vec::new(),
             finished: Vec::new(),
         };
@@ -58,7 +61,7 @@ impl World {
         for effect in self.agent.effects() {
             match effect {
                 Effect::Forward(_, forward) => self.forwards.push_back(forward),
-                Effect::Heartbeat(..) => {}
+                Effect::Heartbeat(_, beat) => self.beats.push((self.now, beat)),
                 Effect::Tell(call, told) => self.told.push((call, told)),
                 Effect::Finish(call, end) => self.finished.push((call, end)),
             }
@@ -99,6 +102,48 @@ impl World {
     fn pass(&mut self, nanos: u64) {
         self.now = self.now.after(nanos);
         self.input(Input::Timer);
+    }
+
+    /// Acknowledges this heartbeat, as of this index of the leader.
+    fn acknowledge(&mut self, beat: &Heartbeat, applied: Index) {
+        let Heartbeat { seq, term, sessions, .. } = beat.clone();
+        self.input(Input::Ack(HeartbeatAck { seq, term, applied, sessions }));
+    }
+
+    /// The deadlines that clients were told of with a renewal.
+    fn renewals(&self) -> Vec<Time> {
+        let renewal = |(_, told): &(CallId, Told)| match told {
+            Told::Renewed(deadline) => Some(*deadline),
+            _ => None,
+        };
+        self.told.iter().filter_map(renewal).collect()
+    }
+
+    /// Another session, of another sidecar, holds the name.
+    fn held_by_another(&mut self, kind: NameKind) -> (SessionId, Generation, Token) {
+        let attachment = Attachment { member: 2, boot: 1 };
+        let label = String::new();
+        self.apply(&Command::Open { key: Key(8), ttl_ms: TTL_MS, attachment, label });
+        let (session, generation) = (SessionId(self.index), Generation(1));
+        self.apply(&Command::Claim(quorate_locks::Claim {
+            session,
+            generation,
+            request: RequestId(1),
+            lowest_unacked: RequestId(1),
+            name: "x".to_owned(),
+            kind,
+            mode: quorate_locks::Mode::Exclusive,
+            permits: 1,
+            priority: 0,
+            value: Vec::new(),
+            queue: true,
+        }));
+        (session, generation, self.machine.last_token())
+    }
+
+    /// How many wait for the name.
+    fn waiters(&self) -> usize {
+        self.machine.name("x").map_or(0, |name| name.waiters.len())
     }
 
     fn is_granted(&self, call: u64) -> bool {
@@ -270,4 +315,180 @@ fn alarms_end_with_what_they_are_for() {
     world.call(9_000, 1, Request::Close(KEY));
     world.serve_all();
     assert!(world.agent.alarms.count() <= 1, "{} alarms", world.agent.alarms.count());
+}
+
+/// The part of a TTL that a holder may count on.
+const SAFE_NS: u64 = 4_750 * NANOS_PER_MS;
+
+#[test]
+fn acknowledgement_is_worth_the_heartbeat_that_it_answers() {
+    let mut world = World::new();
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    world.serve_all();
+    world.pass(SECOND);
+    world.pass(SECOND);
+    let (sent, beat) = world.beats[0].clone();
+    assert!(world.beats.len() > 1, "a later one is on its way");
+    world.pass(500 * NANOS_PER_MS);
+    world.acknowledge(&beat, Index(world.index));
+    assert_eq!(world.renewals(), [sent.after(SAFE_NS)]);
+}
+
+#[test]
+fn acknowledgement_counts_once_the_own_apply_has_reached_the_leaders() {
+    let mut world = World::new();
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    world.serve_all();
+    world.pass(SECOND);
+    let (_, beat) = world.beats[0].clone();
+    world.acknowledge(&beat, Index(world.index + 1));
+    assert!(world.renewals().is_empty(), "the session's end may be in the next entry");
+    let (session, generation) = beat.sessions[0];
+    world.apply(&Command::Expire { sessions: vec![(session, generation)] });
+    assert!(world.renewals().is_empty());
+}
+
+#[test]
+fn open_earns_a_deadline_from_its_first_forward() {
+    let mut world = World::new();
+    let sent = world.now;
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    world.pass(SECOND);
+    world.serve_all();
+    let Some((_, Told::Opened(view))) = world.told.first() else { panic!("{:?}", world.told) };
+    assert_eq!(view.deadline, sent.after(SAFE_NS));
+}
+
+#[test]
+fn grant_is_not_announced_after_the_deadline() {
+    let mut world = World::new();
+    let (session, generation, token) = world.held_by_another(NameKind::Lock);
+    world.call(1, 1, hold(1, false));
+    world.serve_all();
+    // The deadline passes while this sidecar stands still: its timer comes after the entry.
+    world.now = world.now.after(SAFE_NS);
+    let name = "x".to_owned();
+    world.apply(&Command::Release { session, generation, request: None, name, token });
+    assert!(!world.is_granted(1));
+}
+
+#[test]
+fn session_that_moved_is_served_here_no_more() {
+    let mut world = World::new();
+    world.call(1, 1, hold(1, false));
+    world.serve_all();
+    let attachment = Attachment { member: 2, boot: 1 };
+    world.apply(&Command::Resume { key: KEY, replaces: Generation(1), attachment });
+    assert_eq!(world.agent.session_count(), 0);
+    assert!(matches!(world.finished[..], [(CallId(1), Ok(Some(Told::Lost(_))))]));
+    world.beats.clear();
+    world.pass(SECOND);
+    assert!(world.beats.is_empty());
+}
+
+#[test]
+fn only_an_end_by_the_peer_shortens_a_session() {
+    let mut world = World::new();
+    world.call(1, 1, Request::Open(KEY, opening(true)));
+    world.serve_all();
+    world.input(Input::ConnectionEnded { connection: ConnectionId(1), by_peer: false });
+    world.pass(2 * SECOND);
+    world.serve_all();
+    assert!(world.lives(), "the sidecar cut it, or a network did");
+    world.broken(1);
+    world.pass(SECOND);
+    world.serve_all();
+    assert!(!world.lives());
+}
+
+#[test]
+fn wait_is_over_once_its_cancel_is_applied() {
+    let mut world = World::new();
+    world.held_by_another(NameKind::Lock);
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    let Request::Claim(claim) = hold(1, false) else { panic!("a claim") };
+    let claim = ClaimRequest { opening: None, stream: false, wait: Some(SECOND), ..claim };
+    world.serve_all();
+    world.call(2, 1, Request::Claim(claim));
+    world.serve_all();
+    world.pass(SECOND);
+    assert!(world.finished.is_empty(), "it may be granted yet");
+    world.serve_all();
+    assert_eq!((world.waiters(), world.finished.len()), (0, 1));
+}
+
+#[test]
+fn claim_of_a_client_that_went_away_leaves_the_queue() {
+    let mut world = World::new();
+    world.held_by_another(NameKind::Lock);
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    world.serve_all();
+    world.call(2, 1, hold(1, false));
+    world.serve_all();
+    assert_eq!(world.waiters(), 1);
+    world.input(Input::Gone(CallId(2)));
+    world.serve_all();
+    assert_eq!(world.waiters(), 0);
+    assert!(world.lives(), "its session is kept by another call");
+}
+
+#[test]
+fn grant_of_an_earlier_attachment_is_not_given_back() {
+    let mut world = World::new();
+    world.call(1, 1, hold(1, false));
+    world.serve_all();
+    // The sidecar starts anew; the client has the token.
+    let own = Attachment { member: 1, boot: 10 };
+    world.agent = Agent::new(own, Timing::new(800 * NANOS_PER_MS));
+    world.input(Input::Leader(TERM, Some(MemberId(1))));
+    world.call(2, 1, Request::Resume(KEY, Generation(1), Bond::default()));
+    world.serve_all();
+    world.call(3, 1, hold(1, false));
+    world.input(Input::Gone(CallId(3)));
+    world.serve_all();
+    assert!(world.machine.name("x").is_some_and(|name| name.holder.is_some()));
+}
+
+#[test]
+fn refused_claim_of_which_a_copy_may_follow_is_withdrawn() {
+    let mut world = World::new();
+    world.held_by_another(NameKind::Election);
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    world.serve_all();
+    world.call(2, 1, hold(1, false));
+    world.pass(SECOND);
+    assert!(world.forwards.len() > 1, "it was sent again");
+    world.serve();
+    let cancels = world.forwards.iter().filter(|forward| match &forward.what {
+        Ask::Command(bytes) => matches!(Command::decode(bytes), Ok(Command::Cancel { .. })),
+        Ask::ReadIndex => false,
+    });
+    assert_eq!(cancels.count(), 1);
+}
+
+#[test]
+fn command_whose_entry_was_replaced_is_sent_again() {
+    let mut world = World::new();
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    let forward = world.forwards.pop_front().expect("it left");
+    let place = LogId { term: TERM, index: Index(world.index + 1) };
+    world.reply(forward.ticket, Reply::Appended(place));
+    // Another leader's first entry stands there.
+    world.index += 1;
+    world.input(Input::Applied(LogId { term: Term(3), index: place.index }, None, &[]));
+    world.serve_all();
+    assert!(matches!(world.told[..], [(CallId(1), Told::Opened(_))]));
+}
+
+#[test]
+fn read_waits_for_the_own_apply() {
+    let mut world = World::new();
+    world.call(1, 1, Request::Read(Query::Name("x".to_owned())));
+    let forward = world.forwards.pop_front().expect("it left");
+    // The name was granted by an entry that is not applied here.
+    world.reply(forward.ticket, Reply::ReadAt(Index(world.index + 2)));
+    assert!(world.finished.is_empty());
+    world.held_by_another(NameKind::Lock);
+    let [(_, Ok(Some(Told::Names(names))))] = &world.finished[..] else { panic!("no answer") };
+    assert_eq!(names.len(), 1);
 }

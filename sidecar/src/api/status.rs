@@ -46,6 +46,7 @@ fn response(node: &Node, view: &StatusView) -> StatusResponse {
         version: Node::VERSION.to_owned(),
         unfit: node.unfit.clone(),
         draining: view.draining,
+        hold_off_ms: u64::from(view.hold_off_ms.unwrap_or(0)),
     }
 }
 

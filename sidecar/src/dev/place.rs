@@ -4,6 +4,7 @@
 //! is taken over. One `dev` a directory: `dev.lock`.
 
 use super::{CANNOT_CREATE, Failure, MEMBERS, MEMBERS_MAX, UNAVAILABLE, USAGE, certificates};
+use crate::life::Life;
 use crate::local_socket::PATH_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
@@ -22,9 +23,6 @@ pub(super) const ADMIN: &str = "admin";
 pub(super) const CLUSTER: &str = "dev";
 /// The form of `dev.json`.
 const VERSION: u32 = 1;
-/// Midnight of 2025-01-01 UTC, in seconds since 1970.
-const EPOCH_ZERO_S: u64 = 1_735_689_600;
-const DAY_S: u64 = 86_400;
 /// Ports are looked for below the range that outgoing connections take theirs from, else a
 /// connection could sit on a member's port while it restarts.
 const PORTS_FROM: u16 = 10_000;
@@ -285,12 +283,12 @@ fn choose(dir: &Path, count: usize) -> Result<Saved, Failure> {
         probe: ports[2],
     });
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let (epoch, last_n) = life(since.as_secs());
+    let life = Life::founded(since.as_secs());
     let saved = Saved {
         version: VERSION,
         cluster_id: format!("{:032x}", u128::from_le_bytes(random()?) | 1),
-        epoch,
-        last_n,
+        epoch: u32::from(life.epoch),
+        last_n: life.last_n,
         members: members.collect(),
     };
     let text = serde_json::to_string_pretty(&saved).unwrap_or_default();
@@ -302,15 +300,6 @@ fn choose(dir: &Path, count: usize) -> Result<Saved, Failure> {
         .and_then(|()| fs::File::open(dir)?.sync_all())
         .map_err(|why| Failure::file(&path, why))?;
     Ok(saved)
-}
-
-/// The beginning of the tokens of a cluster founded at this moment: above those of every one
-/// founded before.
-fn life(unix_s: u64) -> (u32, u64) {
-    let since = unix_s.saturating_sub(EPOCH_ZERO_S);
-    // A clock before 2025 still gives an epoch that is allowed.
-    let epoch = u32::try_from(since / DAY_S).unwrap_or(u32::MAX).clamp(1, 32_766);
-    (epoch, (since % DAY_S) << 31)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Failure> {
@@ -437,13 +426,5 @@ mod tests {
         assert_eq!(long.code, USAGE);
         assert!(long.text.contains("85 is the most"), "{long:?}");
         fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn tokens_of_a_later_cluster_are_above() {
-        assert_eq!(life(EPOCH_ZERO_S + DAY_S * 400 + 7), (400, 7 << 31));
-        assert_eq!(life(0), (1, 0));
-        let (_, last) = life(EPOCH_ZERO_S + DAY_S - 1);
-        assert!(last < 1 << 48);
     }
 }

@@ -140,6 +140,24 @@ fn table(dir: &Path, members: &[Described], ready: &Ready, linked: Option<&Path>
     for (command, what) in lines {
         text += &format!("  {command:<width$}   # {what}\n");
     }
+    let admin = |member: &Described| {
+        let place = member.admin.split_once("://").map_or(&*member.admin, |(_, place)| place);
+        format!("{}={place}", member.name)
+    };
+    let admins: Vec<String> = members.iter().map(admin).collect();
+    text += &format!("  export QUORATE_ADMIN={}\n", admins.join(","));
+    if members.iter().any(|member| member.admin.starts_with("https:")) {
+        let tls = dir.join("tls");
+        let file = |name: &str| tls.join(name).display().to_string();
+        text += &format!(
+            "  export QUORATE_CLUSTER=dev QUORATE_TLS_CA={} \\\n    QUORATE_TLS_CERT={} \
+             QUORATE_TLS_KEY={}\n",
+            file("ca.pem"),
+            file("admin.pem"),
+            file("admin.key")
+        );
+    }
+    text += "  quorate members status   # each member, by its admin port\n";
     text += "\nCtrl-C stops all members; the same command continues from their logs.";
     text
 }
@@ -184,6 +202,8 @@ mod tests {
         let ready = Ready { leader: 1, term: 4, ids: Vec::new() };
         let text = table(Path::new("/d"), &members, &ready, None);
         assert!(text.contains("member-2 *") && text.contains("(term 4)"), "{text}");
+        let admins = "export QUORATE_ADMIN=member-1=127.0.0.1:2,member-2=127.0.0.1:2\n";
+        assert!(text.contains(admins), "{text}");
         assert!(text.contains("quorate --endpoint unix:/d/member-1/quorate.sock lock"), "{text}");
         let linked = table(Path::new("/d"), &members, &ready, Some(Path::new("/r/dev.sock")));
         assert!(linked.contains("  quorate lock backup -- ./backup.sh"), "{linked}");

@@ -5,19 +5,23 @@
 //! Whatever arrived while a batch ran forms the next one; so batches grow with load, and a lone
 //! request never waits for company.
 
+mod ask;
 mod inbox;
 mod status;
 pub mod unfit;
 
+pub use ask::{Asks, Compacted, Recover, Retire};
 pub use status::StatusView;
 
 use crate::agent::{CallId, ConnectionId, Request, Told};
+use crate::backup::Backup;
 use crate::clock;
 use crate::frame::PeerMessage;
 use crate::member::{Action, Event, Member};
 use crate::metrics::Metrics;
 use crate::peer::Peers;
 use crate::reason::{Failure, Reason};
+use crate::recovery::{self, Begun};
 use crate::replica::{Event as ReplicaEvent, Stage};
 use crate::wal::{Completion, DataDir, Disk, FsDisk};
 use inbox::{Lane, Queue};
@@ -55,6 +59,16 @@ pub enum Work {
     Bootstrap(Box<Bootstrap>, oneshot::Sender<Result<(), String>>),
     /// Change the membership.
     Change(Change, oneshot::Sender<Outcome>),
+    /// Stop taking part, for ever.
+    Retire(Retire, oneshot::Sender<Result<(), String>>),
+    /// A backup of the state.
+    Backup(oneshot::Sender<Result<Backup, String>>),
+    /// Take a snapshot now.
+    Compact(oneshot::Sender<Compacted>),
+    /// The old members have stopped: hold grants off no longer.
+    Lift(u128, oneshot::Sender<Result<(), String>>),
+    /// Go on alone, as another group.
+    Recover(Box<Recover>, oneshot::Sender<Result<Begun, String>>),
     /// The first authenticated message of a cluster reached this blank member: true once the id is
     /// durable.
     LearnCluster(u128, std_mpsc::Sender<bool>),
@@ -166,6 +180,27 @@ pub struct Driver {
     /// Changes of the membership under way.
     changes: BTreeMap<u64, oneshot::Sender<Outcome>>,
     next_change: u64,
+    /// Who waits for a snapshot or a backup.
+    asks: Asks,
+    /// Why the loop ends.
+    end: Option<End>,
+}
+
+/// Why the driver's loop ends, and who is told of it afterwards.
+#[derive(Debug)]
+enum End {
+    Stop,
+    Retire(oneshot::Sender<Result<(), String>>),
+    Recover(Box<Recover>, oneshot::Sender<Result<Begun, String>>),
+}
+
+/// What the process has to do after the driver's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// End too.
+    Stopped,
+    /// Begin anew: the directory is another group's.
+    Recovered,
 }
 
 impl Driver {
@@ -189,18 +224,19 @@ impl Driver {
             founders: Vec::new(),
             changes: BTreeMap::new(),
             next_change: 0,
+            asks: Asks::default(),
+            end: None,
         }
     }
 
     /// Runs until [`Work::Stop`]; then the log is closed cleanly.
-    pub async fn run(mut self) {
+    pub async fn run(mut self) -> Ended {
         let queue = Arc::clone(&self.inbox.queue);
         let configuration = self.member.replica().node().configuration().clone();
         self.dial(&configuration);
         let (mut batch, mut actions) = (Vec::new(), Vec::new());
-        let mut stop = false;
         let mut alarm = pin!(sleep(NEVER));
-        while !stop {
+        while self.end.is_none() {
             let wait = Duration::from_nanos(self.member.deadline().since(clock::now()));
             alarm.as_mut().reset(Instant::now() + wait.min(NEVER));
             tokio::select! {
@@ -210,7 +246,6 @@ impl Driver {
             }
             let now = clock::now();
             for work in batch.drain(..) {
-                stop |= matches!(work, Work::Stop);
                 self.work(now, work, &mut actions);
             }
             self.member.flush(now, &mut actions);
@@ -219,10 +254,36 @@ impl Driver {
             }
             self.measure();
             self.founded();
+            self.asks.answer(self.member.replica(), self.directory.cluster_id());
         }
-        let member = self.member;
+        self.finish_up().await
+    }
+
+    /// Closes the log, and does what can only be done then.
+    async fn finish_up(self) -> Ended {
+        let Driver { member, mut directory, end, inbox, peers, .. } = self;
         // Waits for the disk, and the sockets' goodbyes must not wait with it.
         let _ = tokio::task::spawn_blocking(move || member.close()).await;
+        match end {
+            None | Some(End::Stop) => Ended::Stopped,
+            Some(End::Retire(sender)) => {
+                peers.goodbye();
+                // Whoever asked may be gone by now.
+                let _ = sender.send(Ok(()));
+                unfit::run(&inbox, &StatusView::retired(&directory), &unfit::retired()).await;
+                Ended::Stopped
+            }
+            Some(End::Recover(recover, sender)) => {
+                peers.goodbye();
+                let work = move || recovery::recover(&mut directory, recover.plan);
+                let result = match tokio::task::spawn_blocking(work).await {
+                    Ok(result) => result.map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                let _ = sender.send(result); // As above.
+                Ended::Recovered
+            }
+        }
     }
 
     fn work(&mut self, now: Time, work: Work, actions: &mut Vec<Action>) {
@@ -250,11 +311,28 @@ impl Driver {
                 let event = ReplicaEvent::Change(self.next_change, change);
                 self.member.handle(now, Event::Replica(event), actions);
             }
+            Work::Retire(retire, sender) => match self.retire(&retire) {
+                Ok(()) => self.end = Some(End::Retire(sender)),
+                Err(why) => drop(sender.send(Err(why))), // As above.
+            },
+            Work::Backup(sender) => self.asks.backup(sender),
+            Work::Compact(sender) => self.asks.compact(self.member.replica_mut(), sender),
+            Work::Lift(cluster, sender) => match self.may_lift(cluster) {
+                Ok(()) => {
+                    self.asks.lift(sender);
+                    self.member.handle(now, Event::Replica(ReplicaEvent::Lift), actions);
+                }
+                Err(why) => drop(sender.send(Err(why))), // As above.
+            },
+            Work::Recover(recover, sender) => match self.may_recover(&recover) {
+                Ok(()) => self.end = Some(End::Recover(recover, sender)),
+                Err(why) => drop(sender.send(Err(why))), // As above.
+            },
             Work::LearnCluster(cluster, sender) => {
                 let known = self.learn_cluster(cluster);
                 let _ = sender.send(known.is_ok()); // Whoever asked may have given up.
             }
-            Work::Stop => {}
+            Work::Stop => self.end = Some(End::Stop),
         }
     }
 

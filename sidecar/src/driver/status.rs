@@ -3,6 +3,7 @@
 use crate::member::Member;
 use crate::replica::Counts;
 use crate::wal::{DataDir, Disk};
+use quorate_locks::Token;
 use quorate_raft::{Configuration, Index, MemberId, RoleName, Term};
 
 /// See the module.
@@ -20,6 +21,8 @@ pub struct StatusView {
     pub blank: bool,
     /// Whether its log is damaged.
     pub unfit: bool,
+    /// Whether it was told to retire.
+    pub retired: bool,
     /// The current term.
     pub term: Term,
     /// Who leads, if known.
@@ -48,6 +51,14 @@ pub struct StatusView {
     pub local_sessions: usize,
     /// Names in use.
     pub names: usize,
+    /// While nothing is granted: for how long a leader waits, in ms.
+    pub hold_off_ms: Option<u32>,
+    /// The highest token known here.
+    pub last_token: Token,
+    /// The token after which the present life began.
+    pub life: Token,
+    /// The last entry of the newest snapshot.
+    pub snapshot: Index,
     /// Calls of clients open here.
     pub calls: usize,
     /// Flushes of the log since the start.
@@ -72,6 +83,7 @@ impl StatusView {
             role: node.role(),
             blank: node.configuration().is_empty(),
             unfit: false,
+            retired: false,
             term: node.term(),
             leader: node.leader(),
             commit: node.commit().index,
@@ -86,6 +98,10 @@ impl StatusView {
             sessions: replica.machine().session_count(),
             local_sessions: member.agent().session_count(),
             names: replica.machine().name_count(),
+            hold_off_ms: replica.machine().hold_off_ms(),
+            last_token: replica.machine().last_token(),
+            life: replica.machine().life(),
+            snapshot: node.snapshot().map_or(Index(0), |snapshot| snapshot.last.index),
             calls: member.agent().call_count(),
             flushes: replica.wal().stats().flushes(),
             written_bytes: replica.wal().stats().written_bytes(),
@@ -103,6 +119,7 @@ impl StatusView {
             role: RoleName::Follower,
             blank: false,
             unfit: true,
+            retired: false,
             term: Term(0),
             leader: None,
             commit: Index(0),
@@ -117,6 +134,10 @@ impl StatusView {
             sessions: 0,
             local_sessions: 0,
             names: 0,
+            hold_off_ms: None,
+            last_token: Token(0),
+            life: Token(0),
+            snapshot: Index(0),
             calls: 0,
             flushes: 0,
             written_bytes: 0,
@@ -124,11 +145,20 @@ impl StatusView {
         }
     }
 
+    /// The view of a member that was told to retire: its log is not opened any more.
+    #[must_use]
+    pub fn retired(directory: &DataDir) -> StatusView {
+        StatusView { unfit: false, retired: true, ..StatusView::unfit(directory) }
+    }
+
     /// The role as a word; a blank member has none.
     #[must_use]
     pub fn role_name(&self) -> &'static str {
         if self.unfit {
             return "unfit";
+        }
+        if self.retired {
+            return "retired";
         }
         if self.blank {
             return "blank";

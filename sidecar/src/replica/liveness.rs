@@ -12,7 +12,8 @@
 
 use super::Origin;
 use crate::frame::Heartbeat;
-use quorate_locks::{Command, Event, Generation, Machine, Outcome, SessionId};
+use crate::planted::{self, Bug};
+use quorate_locks::{Command, Event, Generation, Machine, Outcome, SessionId, Token};
 use quorate_raft::{Index, MemberId, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const EXPIRE_MAX: usize = 256;
 
 const NANOS_PER_MS: u64 = 1_000_000;
+/// Between two tries to lift a hold-off.
+const LIFT_AGAIN_NS: u64 = 100 * NANOS_PER_MS;
 
 /// A heartbeat whose read is confirmed at this index.
 type Confirmed = (Index, Origin, Heartbeat);
@@ -35,6 +38,8 @@ pub struct Liveness {
     ending: BTreeSet<SessionId>,
     /// Heartbeats whose read is confirmed, in the order of their reads.
     confirmed: VecDeque<Confirmed>,
+    /// When grants need be held off no longer, and in which life.
+    lift: Option<(Time, Token)>,
 }
 
 impl Liveness {
@@ -43,8 +48,14 @@ impl Liveness {
         self.stop();
         self.active = true;
         for (id, session) in machine.sessions() {
-            self.extend(id, now.after(u64::from(session.ttl_ms()) * NANOS_PER_MS));
+            let ttl = u64::from(session.ttl_ms()) * NANOS_PER_MS;
+            let ttl = if planted::is(Bug::NewLeaderRestartsNothing) { 0 } else { ttl };
+            self.extend(id, now.after(ttl));
         }
+        self.lift = machine.hold_off_ms().map(|ms| {
+            let ttl = u64::from(ms) * NANOS_PER_MS;
+            (now.after(ttl), machine.life())
+        });
     }
 
     /// Ends it: another leader, or none.
@@ -58,10 +69,21 @@ impl Liveness {
         self.active
     }
 
-    /// When the next session is due.
+    /// When the next session is due, or the end of a hold-off.
     #[must_use]
     pub fn deadline(&self) -> Time {
-        self.order.first().map_or(Time::NEVER, |(time, _)| *time)
+        let session = self.order.first().map_or(Time::NEVER, |(time, _)| *time);
+        self.lift.map_or(session, |(time, _)| session.min(time))
+    }
+
+    /// The life whose hold-off is over: the caller proposes its end now.
+    pub(super) fn lift_due(&mut self, now: Time) -> Option<Token> {
+        self.lift.take_if(|(time, _)| *time <= now).map(|(_, life)| life)
+    }
+
+    /// The node did not append the end of a hold-off (it is handing over, say): again, soon.
+    pub(super) fn lift_refused(&mut self, now: Time, life: Token) {
+        self.lift = self.active.then_some((now.after(LIFT_AGAIN_NS), life));
     }
 
     /// A command reached this leader. What names a session extends it on receipt.
@@ -135,7 +157,7 @@ impl Liveness {
         machine: &Machine,
     ) -> Vec<(SessionId, Generation)> {
         let lives = |(id, generation): &&(SessionId, Generation)| {
-            !self.ending.contains(id)
+            (!self.ending.contains(id) || planted::is(Bug::AckOfTheEnding))
                 && machine.session(*id).is_some_and(|s| s.generation() == *generation)
         };
         beat.sessions.iter().filter(lives).copied().collect()
@@ -220,5 +242,50 @@ impl Liveness {
         if let Some(time) = self.deadlines.remove(&id) {
             self.order.remove(&(time, id));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_locks::{LifeCommand, Logged};
+
+    const SECOND: u64 = 1_000 * NANOS_PER_MS;
+
+    fn held_off(ms: u32) -> Machine {
+        let mut machine = Machine::new();
+        let start = Command::Start { epoch: 1, last_n: 0 };
+        machine.apply(1, &start, &mut Vec::new());
+        let begin = LifeCommand::Begin { epoch: 2, last_n: 0, hold_off_ms: ms };
+        machine.apply_logged(2, &Logged::Life(begin), &mut Vec::new());
+        machine
+    }
+
+    #[test]
+    fn every_leader_waits_for_the_whole_hold_off() {
+        let machine = held_off(5_000);
+        let mut liveness = Liveness::default();
+        assert_eq!(liveness.lift_due(Time(100 * SECOND)), None, "no leader");
+        liveness.start(Time(SECOND), &machine);
+        assert_eq!(liveness.deadline(), Time(6 * SECOND));
+        assert_eq!(liveness.lift_due(Time(6 * SECOND - 1)), None);
+        liveness.stop();
+        liveness.start(Time(4 * SECOND), &machine);
+        assert_eq!(liveness.lift_due(Time(9 * SECOND - 1)), None, "a new leader waits anew");
+        assert_eq!(liveness.lift_due(Time(9 * SECOND)), Some(machine.life()));
+        assert_eq!(liveness.lift_due(Time(10 * SECOND)), None, "proposed once");
+    }
+
+    #[test]
+    fn a_refused_lift_is_proposed_again_by_whoever_leads() {
+        let machine = held_off(1);
+        let mut liveness = Liveness::default();
+        liveness.start(Time(0), &machine);
+        let life = liveness.lift_due(Time(SECOND)).expect("due");
+        liveness.lift_refused(Time(SECOND), life);
+        assert_eq!(liveness.lift_due(Time(2 * SECOND)), Some(life));
+        liveness.stop();
+        liveness.lift_refused(Time(SECOND), life);
+        assert_eq!(liveness.deadline(), Time::NEVER, "another one leads");
     }
 }

@@ -10,7 +10,6 @@
 
 mod liveness;
 mod pending;
-pub mod planted;
 mod snapshot;
 mod stages;
 
@@ -18,12 +17,15 @@ use liveness::Liveness;
 pub use stages::{Stage, Stages};
 
 use crate::frame::{Ask, Forward, ForwardReply, Heartbeat, HeartbeatAck, PeerMessage, Reply};
+use crate::planted::{self, Bug};
 use crate::wal::{Disk, Wal};
 use pending::{Pending, Tickets};
-use quorate_locks::{Command, Generation, Machine, Outcome as Answer, SessionId};
+use quorate_locks::{
+    Command, Generation, LifeCommand, Logged, Machine, Outcome as Answer, SessionId, Token,
+};
 use quorate_raft::{
-    Change, Configuration, Envelope, Event as RaftEvent, Index, Input, IoSeq, Kind, LogId,
-    MemberId, Message, Node, Outcome, Output, RoleName, Term, Ticket, Time, Why, Write,
+    Change, Configuration, Entry, Envelope, Event as RaftEvent, Index, Input, IoSeq, Kind, LogId,
+    MemberId, Message, Node, Outcome, Output, RoleName, Snapshot, Term, Ticket, Time, Why, Write,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -68,6 +70,8 @@ pub enum Event {
     Drain,
     /// Stand again.
     Undrain,
+    /// As the leader: make grants from now on, whatever is left of the hold-off.
+    Lift,
     /// Change the membership; answered under this number by [`Effect::Changed`].
     Change(u64, Change),
 }
@@ -142,8 +146,10 @@ pub struct Replica<D: Disk> {
     /// The leader's own timers may fire in this flush: the inbox was drained before it.
     may_expire: bool,
     snapshot_policy: snapshot::Policy,
+    /// Somebody wants one, due or not.
+    snapshot_asked: bool,
     /// Built, and not durable up to its last entry.
-    snapshot_waits: Option<quorate_raft::Snapshot>,
+    snapshot_waits: Option<Snapshot>,
 }
 
 impl<D: Disk> Replica<D> {
@@ -172,6 +178,7 @@ impl<D: Disk> Replica<D> {
             full: false,
             may_expire: false,
             snapshot_policy: snapshot::Policy::default(),
+            snapshot_asked: false,
             snapshot_waits: None,
         })
     }
@@ -199,6 +206,7 @@ impl<D: Disk> Replica<D> {
             }
             Event::Drain => self.step(now, Input::Drain, effects),
             Event::Undrain => self.step(now, Input::Undrain, effects),
+            Event::Lift => self.lift(now, self.machine.life(), effects),
             Event::Change(request, change) => {
                 let ticket = self.tickets.put(Pending::Change(request));
                 self.step(now, Input::Change(ticket, change), effects);
@@ -225,7 +233,12 @@ impl<D: Disk> Replica<D> {
     /// the one that waits for it.
     fn snapshot(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if self.snapshot_waits.is_none() {
-            self.snapshot_waits = self.snapshot_policy.due(&self.node, &self.machine);
+            self.snapshot_waits = if self.snapshot_asked {
+                snapshot::newer(&self.node, &self.machine)
+            } else {
+                self.snapshot_policy.due(&self.node, &self.machine)
+            };
+            self.snapshot_asked &= self.snapshot_waits.is_none();
         }
         let durable = self.node.durable();
         if let Some(snapshot) = self.snapshot_waits.take_if(|s| s.last.index <= durable) {
@@ -269,7 +282,7 @@ impl<D: Disk> Replica<D> {
     }
 
     fn send(&mut self, envelope: Envelope, effects: &mut Vec<Effect>) {
-        if envelope.after <= self.durable {
+        if envelope.after <= self.durable || planted::is(Bug::FenceIgnored) {
             effects.push(Effect::Send(envelope.to, PeerMessage::Raft(envelope.message)));
         } else {
             self.held.push_back(envelope);
@@ -374,11 +387,18 @@ impl<D: Disk> Replica<D> {
     fn heartbeat(&mut self, now: Time, origin: Origin, beat: Heartbeat, effects: &mut Vec<Effect>) {
         let own = self.node.id();
         let member = if let Origin::Peer(from) = origin { from } else { own };
+        let leads = self.node.role() == RoleName::Leader && beat.term == self.node.term();
+        if leads && !self.liveness.is_active() && planted::is(Bug::AckBeforeNoOp) {
+            return self.acknowledge_one(origin, &beat, effects);
+        }
         if !self.leads_ready() || beat.term != self.node.term() {
             return;
         }
         if !self.liveness.heard(now, member, &beat, &self.machine) {
             return;
+        }
+        if planted::is(Bug::AckWithoutRound) {
+            return self.acknowledge_one(origin, &beat, effects);
         }
         let ticket = self.tickets.put(Pending::Beat { origin, beat });
         self.step(now, Input::Read(ticket), effects);
@@ -415,10 +435,16 @@ impl<D: Disk> Replica<D> {
             (Pending::Expire(sessions), Outcome::NotAppended(..)) => {
                 self.liveness.expiry_refused(&sessions);
             }
+            (Pending::Lift(life), Outcome::NotAppended(..)) => {
+                self.liveness.lift_refused(now, life);
+            }
             (Pending::Change(request), outcome) => {
                 effects.push(Effect::Changed(request, outcome));
             }
-            (Pending::Beat { .. } | Pending::Expire(_) | Pending::Transfer, _) => {}
+            (
+                Pending::Beat { .. } | Pending::Expire(_) | Pending::Lift(_) | Pending::Transfer,
+                _,
+            ) => {}
         }
     }
 
@@ -427,32 +453,46 @@ impl<D: Disk> Replica<D> {
         if !self.leads_ready() {
             return;
         }
-        let (term, applied) = (self.node.term(), self.node.applied());
-        while let Some((origin, beat)) = self.liveness.next_confirmed(applied) {
-            let sessions = self.liveness.renewable(&beat, &self.machine);
-            let ack = HeartbeatAck { seq: beat.seq, term, applied, sessions };
-            effects.push(match origin {
-                Origin::Local => Effect::Ack(ack),
-                Origin::Peer(to) => Effect::Send(to, PeerMessage::HeartbeatAck(ack)),
-            });
+        while let Some((origin, beat)) = self.liveness.next_confirmed(self.node.applied()) {
+            self.acknowledge_one(origin, &beat, effects);
         }
     }
 
-    /// Proposes the end of the sessions that were not heard of for a TTL.
+    fn acknowledge_one(&self, origin: Origin, beat: &Heartbeat, effects: &mut Vec<Effect>) {
+        let (term, applied) = (self.node.term(), self.node.applied());
+        let sessions = self.liveness.renewable(beat, &self.machine);
+        let ack = HeartbeatAck { seq: beat.seq, term, applied, sessions };
+        effects.push(match origin {
+            Origin::Local => Effect::Ack(ack),
+            Origin::Peer(to) => Effect::Send(to, PeerMessage::HeartbeatAck(ack)),
+        });
+    }
+
+    /// Proposes the end of the sessions that were not heard of for a TTL, and of a hold-off.
     fn expire(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if !self.leads_ready() {
             return;
+        }
+        if let Some(life) = self.liveness.lift_due(now) {
+            self.lift(now, life, effects);
         }
         let sessions = self.liveness.due(now, &self.machine);
         if sessions.is_empty() {
             return;
         }
-        if planted::expires_outside_the_log() {
+        if planted::is(Bug::ExpiryOutsideTheLog) {
             return self.expire_unlogged(sessions, effects);
         }
         let ticket = self.tickets.put(Pending::Expire(sessions.clone()));
         let command = Command::Expire { sessions };
         self.step(now, Input::Propose(ticket, command.encode().into()), effects);
+    }
+
+    /// Proposes the end of this life's hold-off.
+    fn lift(&mut self, now: Time, life: Token, effects: &mut Vec<Effect>) {
+        let ticket = self.tickets.put(Pending::Lift(life));
+        let lift = LifeCommand::Lift { life };
+        self.step(now, Input::Propose(ticket, lift.encode().into()), effects);
     }
 
     #[cfg(feature = "planted")]
@@ -497,7 +537,7 @@ impl<D: Disk> Replica<D> {
         }
     }
 
-    fn install(&mut self, snapshot: &quorate_raft::Snapshot, effects: &mut Vec<Effect>) {
+    fn install(&mut self, snapshot: &Snapshot, effects: &mut Vec<Effect>) {
         match Machine::decode(&snapshot.data) {
             Ok(machine) => {
                 let (inside, index) = (machine.last_index(), snapshot.last.index.0);
@@ -523,12 +563,10 @@ impl<D: Disk> Replica<D> {
             let id = entry.id();
             assert_eq!(id.index.0, index, "entries are applied at their own index");
             let mut events = Vec::new();
-            let answer = match entry.kind() {
-                Kind::Noop => None,
-                Kind::Command => Some(decoded(id, entry.payload())),
-                Kind::Configuration => context(id, entry.payload()),
-            }
-            .map(|command| self.machine.apply(index, &command, &mut events));
+            // Committed by a quorum that knows it: to skip it would make two truths.
+            let logged = logged(entry).unwrap_or_else(|why| panic!("{why}"));
+            let answer =
+                logged.map(|command| self.machine.apply_logged(index, &command, &mut events));
             let noop = entry.kind() == Kind::Noop;
             if noop && self.node.role() == RoleName::Leader && id.term == self.node.term() {
                 self.liveness.start(now, &self.machine);
@@ -584,6 +622,18 @@ impl<D: Disk> Replica<D> {
         self.snapshot_policy = snapshot::Policy { bytes, entries };
     }
 
+    /// Takes a snapshot in the next flush, due or not.
+    pub fn compact(&mut self) {
+        self.snapshot_asked = true;
+    }
+
+    /// The state as of the last entry applied, with the configuration as of it. None if a later
+    /// configuration is on its way, or nothing is applied yet.
+    #[must_use]
+    pub fn backup(&self) -> Option<Snapshot> {
+        snapshot::now(&self.node, &self.machine)
+    }
+
     /// Ends the log cleanly: its last synced mark is made durable.
     pub fn close(self) {
         self.wal.close();
@@ -604,16 +654,25 @@ fn answer(origin: Origin, reply: ForwardReply, effects: &mut Vec<Effect>) {
     });
 }
 
-fn decoded(id: LogId, payload: &[u8]) -> Command {
-    match Command::decode(payload) {
-        Ok(command) => command,
-        // Committed by a quorum that knows it: to skip it would make two truths.
-        Err(error) => panic!("entry {id} is of a newer version, and must not be skipped: {error}"),
-    }
+/// What an entry means to the state machine. A configuration carries a life: the start of the
+/// group's in entry 1, a forced one later.
+///
+/// # Errors
+/// It is of a newer version, and must not be skipped.
+pub(crate) fn logged(entry: &Entry) -> Result<Option<Logged>, String> {
+    let bytes = match entry.kind() {
+        Kind::Noop => return Ok(None),
+        Kind::Command => entry.payload(),
+        Kind::Configuration => match Configuration::decode(entry.payload()) {
+            Ok((_, [])) | Err(_) => return Ok(None),
+            Ok((_, context)) => context,
+        },
+    };
+    Logged::decode(bytes).map(Some).map_err(|error| {
+        let id = entry.id();
+        format!("entry {id} is of a newer version, and must not be skipped: {error}")
+    })
 }
 
-/// The host's context of a configuration entry: the start of the cluster's life, in entry 1.
-fn context(id: LogId, payload: &[u8]) -> Option<Command> {
-    let (_, context) = Configuration::decode(payload).ok()?;
-    (!context.is_empty()).then(|| decoded(id, context))
-}
+#[cfg(test)]
+mod tests;

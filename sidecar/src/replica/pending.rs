@@ -2,7 +2,7 @@
 
 use super::Origin;
 use crate::frame::Heartbeat;
-use quorate_locks::{Generation, SessionId};
+use quorate_locks::{Generation, SessionId, Token};
 use quorate_raft::Ticket;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ pub(super) enum Pending {
     Beat { origin: Origin, beat: Heartbeat },
     /// The leader's own expiry of these.
     Expire(Vec<(SessionId, Generation)>),
+    /// The end of this life's hold-off.
+    Lift(Token),
     /// A transfer of leadership; how it went is seen from who leads.
     Transfer,
     /// A change of the membership, under the host's own number.

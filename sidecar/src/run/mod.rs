@@ -10,15 +10,18 @@ use crate::admin::Admin;
 use crate::agent::Timing;
 use crate::api::{Api, MESSAGE_BYTES_MAX, Node as NodeInfo};
 use crate::config::{Config, Level};
-use crate::driver::{Driver, Inbox, StatusView, Work, completion_sink, unfit};
+use crate::driver::{self, Driver, Inbox, StatusView, Work, completion_sink, unfit};
 use crate::local_socket::{self, Connections, LocalListener};
+use crate::maintenance::Maintenance;
 use crate::member::{Event, Member};
 use crate::metrics::Metrics;
 use crate::peer::{Boot, PeerOptions, Peers};
+use crate::reason::Failure;
 use crate::replica::Replica;
 use crate::tls::{Report, Tls};
 use crate::wal::{DataDir, FsDisk, FsOptions, Recovered, Verdict, Wal};
 use crate::{clock, http, transport};
+use quorate_proto::admin::maintenance_server::MaintenanceServer;
 use quorate_proto::admin::members_server::MembersServer;
 use quorate_proto::v1::elections_server::ElectionsServer;
 use quorate_proto::v1::locks_server::LocksServer;
@@ -104,7 +107,29 @@ struct Parts {
     node: Arc<NodeInfo>,
     peers: Peers,
     tls: Option<Tls>,
-    driver: JoinHandle<()>,
+    driver: Option<JoinHandle<driver::Ended>>,
+}
+
+impl Parts {
+    /// Runs what takes the driver's place where there is nothing to drive. `held` is kept for as
+    /// long as that runs: nobody else may open it.
+    fn aside(&mut self, view: StatusView, why: Failure, held: impl Send + 'static) {
+        let inbox = self.inbox.clone();
+        self.driver = Some(tokio::spawn(async move {
+            let _held = held;
+            unfit::run(&inbox, &view, &why).await;
+            driver::Ended::Stopped
+        }));
+    }
+}
+
+/// Why a member ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody asked for it.
+    Asked,
+    /// It was forced to go on alone: its directory is another group's, and it has to start anew.
+    Recovered,
 }
 
 fn random_seed() -> Result<u64, Failed> {
@@ -166,41 +191,49 @@ fn recovered_member(
     Ok(Member::new(replica, directory.boot().bits, Timing::new(timeout)))
 }
 
-/// Recovers, and starts the driver. A damaged log starts one that only answers Status.
-fn start(config: Config, mut directory: DataDir) -> Result<Parts, Failed> {
+/// Recovers, and starts the driver. A damaged log, or a retired member, starts one that only
+/// answers Status.
+fn start(config: Config, directory: DataDir) -> Result<Parts, Failed> {
     let (inbox, metrics) = (Inbox::default(), Arc::new(Metrics::default()));
-    let options = FsOptions { flush_delay: config.flush_delay, ..FsOptions::default() };
-    let opened = directory.open_log(options, completion_sink(&inbox));
-    let (wal, recovered) = opened.map_err(|e| failed(74, e))?;
     let tls = load_tls(&config)?;
     let peers = start_peers(&config, &directory, &inbox, (tls.clone(), &metrics));
-    let (driver_inbox, mut damage) = (inbox.clone(), String::new());
-    let driver = match recovered.verdict.clone() {
-        Verdict::Unfit { reason } => {
-            log_line(
-                &config,
-                Level::Error,
-                &format!("the log is unfit, nothing is voted: {reason}"),
-            );
-            damage.clone_from(&reason);
-            let view = StatusView::unfit(&directory);
-            tokio::spawn(async move {
-                // Held for as long as this runs: nobody else may open them.
-                let _held = (directory, wal);
-                unfit::run(&driver_inbox, &view, &reason).await;
-            })
-        }
-        verdict => {
-            log_line(&config, Level::Info, &format!("log recovered: {verdict:?}"));
-            let member = recovered_member(&config, &directory, (wal, recovered))?;
-            let parts = (peers.clone(), directory, Arc::clone(&metrics));
-            let (driver_peers, directory, metrics) = parts;
-            let driver = Driver::new(member, driver_inbox, driver_peers, directory, metrics);
-            tokio::spawn(driver.run())
-        }
+    let mut parts = Parts {
+        node: Arc::new(NodeInfo { name: config.name.clone(), unfit: String::new() }),
+        config,
+        inbox,
+        metrics,
+        peers,
+        tls,
+        driver: None,
     };
-    let node = Arc::new(NodeInfo { name: config.name.clone(), unfit: damage });
-    Ok(Parts { config, inbox, metrics, node, peers, tls, driver })
+    if directory.is_retired().map_err(|e| failed(74, e))? {
+        log_line(&parts.config, Level::Warn, "this member is retired, nothing is voted");
+        let view = StatusView::retired(&directory);
+        parts.aside(view, unfit::retired(), directory);
+        return Ok(parts);
+    }
+    open(parts, directory)
+}
+
+fn open(mut parts: Parts, mut directory: DataDir) -> Result<Parts, Failed> {
+    let config = &parts.config;
+    let options = FsOptions { flush_delay: config.flush_delay, ..FsOptions::default() };
+    let opened = directory.open_log(options, completion_sink(&parts.inbox));
+    let (wal, recovered) = opened.map_err(|e| failed(74, e))?;
+    if let Verdict::Unfit { reason } = &recovered.verdict {
+        let line = format!("the log is unfit, nothing is voted: {reason}");
+        log_line(config, Level::Error, &line);
+        parts.node = Arc::new(NodeInfo { name: config.name.clone(), unfit: reason.clone() });
+        let view = StatusView::unfit(&directory);
+        parts.aside(view, unfit::damaged(reason), (directory, wal));
+        return Ok(parts);
+    }
+    log_line(config, Level::Info, &format!("log recovered: {:?}", recovered.verdict));
+    let member = recovered_member(config, &directory, (wal, recovered))?;
+    let (inbox, peers) = (parts.inbox.clone(), parts.peers.clone());
+    let driver = Driver::new(member, inbox, peers, directory, Arc::clone(&parts.metrics));
+    parts.driver = Some(tokio::spawn(driver.run()));
+    Ok(parts)
 }
 
 /// The services of the local API, with health and reflection.
@@ -255,10 +288,12 @@ fn serve(
     let admin = Admin::new(parts.inbox.clone(), Arc::clone(&parts.node));
     let names: Vec<String> = parts.config.peers.keys().cloned().collect();
     let guard = sinks::admin_guard(tls.clone(), names);
+    let maintenance = Maintenance::new(parts.inbox.clone());
+    let maintenance = MaintenanceServer::with_interceptor(maintenance, guard.clone());
     let admin = MembersServer::with_interceptor(admin, guard);
     let incoming = transport::incoming(listeners.admin, tls, report(&parts.config));
     tasks.spawn(async move {
-        let server = Server::builder().add_service(admin);
+        let server = Server::builder().add_service(admin).add_service(maintenance);
         let _ = server.serve_with_incoming(incoming).await; // As above.
     });
     let health = HealthView::new(parts.inbox.clone(), parts.peers.clone(), &parts.metrics);
@@ -296,27 +331,54 @@ async fn end(parts: Parts, mut tasks: JoinSet<()>, clients: &Connections) {
     parts.peers.closed(CLOSE_MAX).await;
     parts.inbox.push(Work::Stop);
     // Late is late: what was acknowledged is on the disk already.
-    let _ = timeout(CLOSE_MAX, parts.driver).await;
+    if let Some(driver) = parts.driver {
+        let _ = timeout(CLOSE_MAX, driver).await;
+    }
     tasks.abort_all();
+}
+
+/// Ends a member whose driver is over. The answer to whoever forced it leaves first.
+async fn end_recovered(parts: &Parts, mut tasks: JoinSet<()>) {
+    tokio::time::sleep(FAREWELL).await;
+    parts.peers.closed(CLOSE_MAX).await;
+    tasks.abort_all();
+}
+
+/// The end of the driver.
+async fn over(driver: &mut Option<JoinHandle<driver::Ended>>) -> driver::Ended {
+    match driver {
+        // A driver that panicked has ended the process.
+        Some(driver) => driver.await.unwrap_or(driver::Ended::Stopped),
+        None => std::future::pending().await,
+    }
 }
 
 /// Runs a member until it is asked to end.
 ///
 /// # Errors
 /// What kept it from starting.
-pub async fn run(config: Config) -> Result<(), Failed> {
+pub async fn run(config: Config) -> Result<Ended, Failed> {
     let path = config.data_dir.clone();
     let directory = tokio::task::spawn_blocking(move || DataDir::open(&path, LOCK_WAIT));
     let directory = directory.await.map_err(|e| failed(70, e))?.map_err(|e| failed(73, e))?;
     let listeners = Listeners::bind(&config).await?;
-    let parts = start(config, directory)?;
+    let mut parts = start(config, directory)?;
     let clients = Connections::new(Arc::new(ClientSink::new(parts.inbox.clone())));
     let tasks = serve(&parts, listeners, &clients)?;
     let config = parts.config.clone();
     log_line(&config, Level::Info, &format!("listening on {}", config.socket.display()));
-    let ended = asked_to_end().await;
-    ended.map_err(|e| failed(71, e))?;
+    tokio::select! {
+        asked = asked_to_end() => asked.map_err(|e| failed(71, e))?,
+        ended = over(&mut parts.driver) => {
+            parts.driver = None;
+            if ended == driver::Ended::Recovered {
+                log_line(&config, Level::Warn, "forced to go on alone: starting anew");
+                end_recovered(&parts, tasks).await;
+                return Ok(Ended::Recovered);
+            }
+        }
+    }
     log_line(&config, Level::Info, "asked to end");
     end(parts, tasks, &clients).await;
-    Ok(())
+    Ok(Ended::Asked)
 }

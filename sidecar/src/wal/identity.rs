@@ -57,7 +57,7 @@ pub(super) struct Identity {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    identity: Identity,
+    pub(super) identity: Identity,
     /// Held for as long as this lives.
     _lock: File,
 }
@@ -173,7 +173,7 @@ impl DataDir {
     }
 
     /// Content first, then the name, then the directory: each durable before the next.
-    fn store(&self) -> Result<(), OpenError> {
+    pub(super) fn store(&self) -> Result<(), OpenError> {
         let new = self.path.join(IDENTITY_NEW);
         let store = || -> io::Result<()> {
             let mut options = OpenOptions::new();
@@ -188,7 +188,7 @@ impl DataDir {
     }
 }
 
-fn failed(doing: &'static str, path: &Path, error: io::Error) -> OpenError {
+pub(super) fn failed(doing: &'static str, path: &Path, error: io::Error) -> OpenError {
     OpenError::Io { doing, path: path.to_owned(), error }
 }
 

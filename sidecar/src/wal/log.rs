@@ -9,6 +9,7 @@ use super::disk::{Batch, Disk, FileName, Job, JobKind, Op, Stats, narrow, wide};
 use super::format::{self, Header, Mark};
 use super::snapshot;
 use super::survey::Tail;
+use crate::planted::{self, Bug};
 use quorate_raft::{Entry, Index, IoSeq, LogId, MemberId, Snapshot, Term, Write};
 use std::collections::VecDeque;
 
@@ -53,6 +54,8 @@ pub struct Wal<D: Disk> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sealed {
     pub(super) number: u64,
+    /// The file's length.
+    pub(super) bytes: u64,
     /// The highest index that an entry of it has.
     pub(super) highest: Index,
     /// With this the next segment's header, and in it term and vote, is durable.
@@ -215,15 +218,15 @@ impl<D: Disk> Wal<D> {
         assert!(self.run.is_none(), "the segment before it is written");
         if self.tail.number > 0 {
             self.batch.ops.push(Op::Sync(FileName::Log(self.tail.number)));
-            let (number, highest) = (self.tail.number, self.tail.highest);
-            self.sealed.push_back(Sealed { number, highest, after: self.submitted });
+            let Tail { number, bytes, highest, .. } = self.tail;
+            self.sealed.push_back(Sealed { number, bytes, highest, after: self.submitted });
         }
         let header = Header {
             number,
             bytes: self.disk.segment_bytes(),
             member: self.member,
             term: self.term,
-            vote: self.vote,
+            vote: self.vote.filter(|_| !planted::is(Bug::VoteLostWithItsSegment)),
             snapshot: self.snapshot,
             last: self.last,
             previous: self.tail.chain,
@@ -275,8 +278,13 @@ impl<D: Disk> Wal<D> {
         let from = self.batch.bytes.len();
         mark.encode(&mut self.batch.bytes);
         let to = self.batch.bytes.len();
-        self.batch.ops.push(Op::Sync(file));
+        if !planted::is(Bug::BatchNotSynced) && !planted::is(Bug::MarkBeforeSync) {
+            self.batch.ops.push(Op::Sync(file));
+        }
         self.batch.ops.push(Op::Mark { file, offset: mark.place(), from, to });
+        if planted::is(Bug::MarkBeforeSync) {
+            self.batch.ops.push(Op::Sync(file));
+        }
     }
 
     /// The leader's snapshot: its file is durable before the record that names it.
@@ -329,18 +337,20 @@ impl<D: Disk> Wal<D> {
     pub(super) fn start_retiring(&mut self) {
         let Some(retire) = self.retire else { return };
         let progress = self.disk.progress();
-        if retire.after > progress.durable {
+        if retire.after > progress.durable && !planted::is(Bug::RetiredTooEarly) {
             return;
         }
         self.retire = None;
         let mut batch = Batch::default();
-        while let Some(Sealed { number, highest, after }) = self.sealed.front().copied()
+        while let Some(Sealed { number, bytes, highest, after }) = self.sealed.front().copied()
             && (highest <= retire.drop_to || number < self.void_before)
-            && after <= progress.durable
+            && (after <= progress.durable || planted::is(Bug::RetiredTooEarly))
         {
             self.sealed.pop_front();
             let from = FileName::Log(number);
-            if self.spares.len() < SPARES_MAX && !progress.full {
+            // One of another length, from another version, would not serve.
+            let fits = bytes == self.disk.segment_bytes();
+            if fits && self.spares.len() < SPARES_MAX && !progress.full {
                 batch.ops.push(Op::Rename { from, to: FileName::Spare(number) });
                 self.spares.push(number);
             } else {
@@ -380,7 +390,9 @@ pub(super) fn prepared(number: u64, job: u64, spare: Option<u64>, bytes: u64) ->
     };
     batch.ops.push(Op::Sync(from));
     batch.ops.push(Op::Rename { from, to: FileName::Log(number) });
-    batch.ops.push(Op::SyncDir);
+    if !planted::is(Bug::NameNotSynced) {
+        batch.ops.push(Op::SyncDir);
+    }
     batch
 }
 
@@ -392,7 +404,9 @@ fn write_snapshot(member: MemberId, snapshot: &Snapshot, job: u64, batch: &mut B
     let to = batch.bytes.len();
     batch.ops.push(Op::Create { file, bytes: 0 });
     batch.ops.push(Op::Write { file, offset: 0, from, to });
-    batch.ops.push(Op::Sync(file));
+    if !planted::is(Bug::SnapshotNamedUnsynced) {
+        batch.ops.push(Op::Sync(file));
+    }
     batch.ops.push(Op::Rename { from: file, to: FileName::Snapshot(snapshot.last) });
     batch.ops.push(Op::SyncDir);
 }

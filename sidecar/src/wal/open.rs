@@ -116,7 +116,7 @@ impl<D: Disk> Wal<D> {
         let after = IoSeq(0);
         let sealed = found.sealed.iter();
         self.sealed = sealed
-            .map(|(number, highest)| Sealed { number: *number, highest: *highest, after })
+            .map(|&Tail { number, bytes, highest, .. }| Sealed { number, bytes, highest, after })
             .collect();
         self.void_before = replay.void_before;
         self.snapshots.clone_from(&found.snapshots);
@@ -153,8 +153,8 @@ impl<D: Disk> Wal<D> {
     /// What a process left behind counts as durable only once it is.
     fn tidy(&mut self, found: &Survey) -> io::Result<()> {
         let mut batch = Batch::default();
-        if let Some((before, _)) = found.sealed.last() {
-            batch.ops.push(Op::Sync(FileName::Log(*before)));
+        if let Some(before) = found.sealed.last() {
+            batch.ops.push(Op::Sync(FileName::Log(before.number)));
         }
         if found.tail.number > 0 {
             batch.ops.push(Op::Sync(FileName::Log(found.tail.number)));

@@ -6,6 +6,7 @@
 use super::disk::{
     Batch, Disk, FileName, Job, JobKind, Op, Progress, Source, Stats, is_full, merge, wide,
 };
+use super::format::SECTOR_BYTES;
 use super::sim_files::{Files, mix};
 use quorate_raft::{IoSeq, Time};
 use std::collections::VecDeque;
@@ -31,6 +32,15 @@ struct Running {
     job: Option<(JobKind, u64)>,
 }
 
+/// Where a write goes that is reported as done and is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Astray {
+    Nowhere,
+    Elsewhere,
+    /// The device says that it failed.
+    Refused,
+}
+
 /// See the module. Cheap to copy: sectors are shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SimDisk {
@@ -52,6 +62,8 @@ pub struct SimDisk {
     told_full: bool,
     /// Operations that are left before the power is cut; none: no cut.
     operations_left: Option<u64>,
+    /// What becomes of the next write to a segment; none: it is done.
+    astray: Option<Astray>,
     failed: bool,
     /// Everything that was done so far.
     trace: u64,
@@ -79,6 +91,7 @@ impl SimDisk {
             told: IoSeq(0),
             told_full: false,
             operations_left: None,
+            astray: None,
             failed: false,
             trace: mix(seed ^ 1),
         }
@@ -134,6 +147,22 @@ impl SimDisk {
     /// Cuts the power after so many more operations: from then on nothing happens any more.
     pub fn cut_after(&mut self, operations: Option<u64>) {
         self.operations_left = operations;
+    }
+
+    /// The next write of records to a segment is reported as done, and goes to another place of
+    /// the file or nowhere.
+    pub fn lead_astray(&mut self, elsewhere: bool) {
+        self.astray = Some(if elsewhere { Astray::Elsewhere } else { Astray::Nowhere });
+    }
+
+    /// Every write is done from here on.
+    pub fn write_truly(&mut self) {
+        self.astray = None;
+    }
+
+    /// The next write of records to a segment fails.
+    pub fn fail_next_write(&mut self) {
+        self.astray = Some(Astray::Refused);
     }
 
     /// Whether the power is cut.
@@ -206,6 +235,7 @@ impl SimDisk {
         self.stats = Stats::default();
         (self.told, self.told_full) = (IoSeq(0), false);
         self.operations_left = None;
+        self.astray = None;
         self.failed = false;
         self.stalled_until = Time(0);
         self.note(u64::from(power), bits);
@@ -296,7 +326,11 @@ impl SimDisk {
         if self.job.is_none() {
             let due = self.held.as_ref().is_some_and(|(_, at)| *at <= self.now);
             let held = if due { self.held.take().map(|(job, _)| job) } else { None };
-            if let Some(job) = held.or_else(|| self.jobs.pop_front()) {
+            // Segments are made in order: none before the one that waits for room.
+            let waits = self.held.is_some();
+            let free = |job: &Job| !waits || job.kind != JobKind::Segment;
+            let next = self.jobs.iter().position(free);
+            if let Some(job) = held.or_else(|| self.jobs.remove(next?)) {
                 self.job = Some(self.running(vec![job.batch], Some((job.kind, job.id))));
             }
         }
@@ -423,7 +457,26 @@ impl SimDisk {
         }
         let what = hasher.finish();
         self.note(what, self.now.0);
+        if let Op::Write { file: FileName::Log(_), .. } = op
+            && let Some(astray) = self.astray.take()
+        {
+            return self.misdirect(op, astray, bytes);
+        }
         self.files.apply(op, bytes)
+    }
+}
+
+impl SimDisk {
+    fn misdirect(&mut self, op: Op, astray: Astray, bytes: &[u8]) -> io::Result<()> {
+        let Op::Write { file, from, to, .. } = op else { return Ok(()) };
+        match astray {
+            Astray::Nowhere => return Ok(()),
+            Astray::Refused => return Err(io::Error::other("the simulated device failed")),
+            Astray::Elsewhere => {}
+        }
+        let room = self.files.size(file)?.saturating_sub(wide(to - from));
+        let offset = self.chance() % (room / SECTOR_BYTES + 1) * SECTOR_BYTES;
+        self.files.apply(Op::Write { file, offset, from, to }, bytes)
     }
 }
 

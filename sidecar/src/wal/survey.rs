@@ -11,10 +11,11 @@ use super::table::{
     decide,
 };
 use super::{OpenError, snapshot};
+use crate::planted::{self, Bug};
 use quorate_raft::{Index, LogId, MemberId, Snapshot};
 use std::collections::BTreeMap;
 
-/// Where the records of the last segment end.
+/// Where the records of a segment end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tail {
     /// The segment.
@@ -48,8 +49,8 @@ pub struct Survey {
     pub snapshot: Option<Snapshot>,
     /// Where to go on.
     pub tail: Tail,
-    /// The segments before it: number, and the highest index that an entry of it has.
-    pub sealed: Vec<(u64, Index)>,
+    /// The segments before it.
+    pub sealed: Vec<Tail>,
     /// Segments after it, not begun.
     pub unbegun: Vec<u64>,
     /// All snapshot files.
@@ -219,7 +220,7 @@ impl Survey {
                 let (old, new) = (FileName::Log(before.number), FileName::Log(header.number));
                 self.note(|| format!("{old} {why} {new}"));
             }
-            self.sealed.push((before.number, before.highest));
+            self.sealed.push(before);
         }
         self.situation.marks = Marks::Sound;
         self.situation.end = End::Clean;
@@ -280,7 +281,11 @@ impl Survey {
                 }
             }
         }
-        if !proven {
+        if !self.tail.sealed && self.tail.offset + format::SEAL_BYTES > self.tail.bytes {
+            self.situation.content = Content::Unknown;
+            self.note(|| format!("{}: no room is left to seal it", FileName::Log(number)));
+        }
+        if !proven && !planted::is(Bug::RotTakenForTornTail) {
             self.situation.end = End::BeforeMark;
             let (end, synced) = (self.tail.offset, mark.map_or(0, |mark| mark.offset));
             self.note(|| format!("{}: synced up to byte {synced}", FileName::Log(number)));
@@ -343,6 +348,14 @@ impl Survey {
             self.note(|| {
                 format!("the log starts at index {first}, the snapshot ends at {covered}")
             });
+        }
+        // One that the log does not name yet replaces it; one that it names is part of it.
+        let named = self.snapshot.as_ref().map(|snapshot| snapshot.last);
+        if let Some(last) = named.filter(|last| last.index <= self.replay.snapshot.index)
+            && !self.replay.holds(last)
+        {
+            self.situation.content = Content::Unknown;
+            self.note(|| format!("the log names a snapshot at {last} and has no such entry"));
         }
     }
 

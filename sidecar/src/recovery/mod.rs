@@ -1,0 +1,227 @@
+//! The way back after a majority is lost for ever: one survivor, or a backup, goes on as the only
+//! member of a group with a new identity.
+//!
+//! What it has counts as committed, for the lost ones may have acknowledged it. One entry is added:
+//! a configuration of this member alone, and with it the new life of the tokens. Everything else,
+//! the end of all sessions and the hold-off of grants, follows from that entry on every member that
+//! ever applies it.
+//!
+//! Invariants: the new life is above every token that the log or the backup knows of, and above
+//! what the caller knows; nothing is changed where anything is refused. Must not run on a directory
+//! that a member runs on.
+
+pub mod tools;
+
+use crate::backup::Backup;
+use crate::life::Life;
+use crate::replica::logged;
+use crate::wal::{DataDir, RewriteError};
+use quorate_locks::{LifeCommand, Logged, Machine, Outcome, Token};
+use quorate_raft::{
+    Config, Configuration, Entry, Index, Kind, LogId, MemberId, Node, Restored, Time, Write,
+};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What the caller has to say, word for word, before a survivor is forced.
+#[must_use]
+pub fn confirmation(cluster: u128) -> String {
+    format!("the other members of {cluster:032x} are lost")
+}
+
+/// Why a life that the caller chose is refused.
+pub(crate) fn too_low(life: Life, known: Token) -> String {
+    format!(
+        "epoch and last_n make {}, which is not above the highest token known here, {known}; \
+         nothing was changed",
+        life.token()
+    )
+}
+
+/// Where the tokens of the new life begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The caller chose, and remembers it. Refused if it is not above all that is known here.
+    Given(Life),
+    /// By the clock, above this token and all that is known here.
+    Above(Token),
+}
+
+/// The new group.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Its identity.
+    pub cluster: u128,
+    /// Its tokens.
+    pub start: Start,
+    /// How long a leader holds grants off, in ms; 0: the old members have stopped.
+    pub hold_off_ms: u32,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The entry that began the new life.
+    pub entry: LogId,
+    /// The only member.
+    pub member: MemberId,
+    /// Its name.
+    pub name: String,
+    /// Where its tokens begin.
+    pub life: Token,
+    /// The highest token of the old group that is known here.
+    pub known: Token,
+    /// Sessions that ended.
+    pub sessions: usize,
+}
+
+/// Forces the member of this directory to go on alone. The same plan again changes nothing, and
+/// gives the same.
+///
+/// # Errors
+/// See [`RewriteError`].
+pub fn recover(directory: &mut DataDir, plan: Plan) -> Result<Begun, RewriteError> {
+    let (member, mut begun) = (directory.member_id(), None);
+    let again = directory.cluster_id() == Some(plan.cluster);
+    directory.rewrite(plan.cluster, |restored| {
+        let survivor = Survivor::replay(member, restored)?;
+        let name = survivor.node.configuration().name(member);
+        let name = name.ok_or_else(|| {
+            format!(
+                "{member} is no member of the membership that its log ends with: it was removed, \
+                 or never had a part in it; recover another member, or restore a backup"
+            )
+        })?;
+        if again && survivor.has_begun(plan.start) {
+            begun = Some(survivor.begun(name));
+            return Ok(Vec::new());
+        }
+        let (made, writes) = survivor.begin(name, plan)?;
+        begun = Some(made);
+        Ok(writes)
+    })?;
+    Ok(begun.expect("what was rewritten was decided"))
+}
+
+/// Fills this new directory with a backup: its member goes on alone, under this name.
+///
+/// # Errors
+/// See [`RewriteError`].
+pub fn restore(
+    directory: &mut DataDir,
+    backup: &Backup,
+    name: &str,
+    plan: Plan,
+) -> Result<Begun, RewriteError> {
+    let (member, mut begun) = (directory.member_id(), None);
+    directory.rewrite(plan.cluster, |blank| {
+        if blank.term.0 > 0 || blank.snapshot.is_some() || !blank.entries.is_empty() {
+            return Err("the directory has a log already".to_owned());
+        }
+        let snapshot = backup.snapshot.clone();
+        let term = snapshot.last.term;
+        let restored = Restored { term, snapshot: Some(snapshot.clone()), ..Restored::default() };
+        let (made, writes) = Survivor::replay(member, &restored)?.begin(name, plan)?;
+        begun = Some(made);
+        let install = Write::Install { snapshot, keep_suffix: false };
+        Ok(std::iter::once(install).chain(writes).collect())
+    })?;
+    Ok(begun.expect("what was rewritten was decided"))
+}
+
+/// A member as its log leaves it, with all of that log applied.
+struct Survivor {
+    member: MemberId,
+    node: Node,
+    machine: Machine,
+}
+
+impl Survivor {
+    fn replay(member: MemberId, restored: &Restored) -> Result<Survivor, String> {
+        let node = Node::new(Config::new(member, 0), Time(0), restored.clone());
+        let mut machine = match node.snapshot() {
+            Some(snapshot) => Machine::decode(&snapshot.data)
+                .map_err(|e| format!("the snapshot at {} cannot be read: {e}", snapshot.last))?,
+            None => Machine::new(),
+        };
+        for index in node.first_index().0..=node.last().index.0 {
+            let entry = node.entry(Index(index)).ok_or("the log has a gap")?;
+            if let Some(command) = logged(entry)? {
+                machine.apply_logged(index, &command, &mut Vec::new());
+            }
+        }
+        if machine.life() == Token(0) {
+            return Err("this member has no state of any group: there is nothing to go on with, \
+                        and nothing was changed"
+                .to_owned());
+        }
+        Ok(Survivor { member, node, machine })
+    }
+
+    /// Whether the life that it was to begin is the present one: the answer was lost, say.
+    fn has_begun(&self, start: Start) -> bool {
+        let Survivor { member, node, machine } = self;
+        let configuration = node.configuration();
+        let alone = configuration.members().all(|(id, _)| id == *member);
+        let begins = |entry: &Entry| {
+            let command = logged(entry).ok().flatten();
+            matches!(command, Some(Logged::Life(LifeCommand::Begin { .. })))
+        };
+        // A snapshot since then has the entry's place.
+        let forced = node.entry(node.configuration_index()).is_none_or(begins);
+        let same = match start {
+            Start::Given(life) => machine.life() == life.token(),
+            Start::Above(_) => true,
+        };
+        alone && forced && same
+    }
+
+    /// The present life, as the answer says it.
+    fn begun(&self, name: &str) -> Begun {
+        let Survivor { member, node, machine } = self;
+        let index = node.configuration_index();
+        Begun {
+            entry: node.entry(index).map_or(node.last(), Entry::id),
+            member: *member,
+            name: name.to_owned(),
+            life: machine.life(),
+            known: machine.last_token(),
+            sessions: machine.session_count(),
+        }
+    }
+
+    /// The entry that begins the new life, and its writes.
+    fn begin(&self, name: &str, plan: Plan) -> Result<(Begun, Vec<Write>), String> {
+        let Survivor { member, node, machine } = self;
+        let known = machine.last_token();
+        let alone = Configuration::of_voters([(*member, name.to_owned())]);
+        let life = match plan.start {
+            Start::Given(life) if life.token() > known => life,
+            Start::Given(life) => return Err(too_low(life, known)),
+            Start::Above(above) => Life::after(known.max(above), unix_s())
+                .ok_or("no epoch is left above the tokens known")?,
+        };
+        let Life { epoch, last_n } = life;
+        let command = LifeCommand::Begin { epoch, last_n, hold_off_ms: plan.hold_off_ms };
+        let (term, index) = (node.term().next(), node.last().index.next());
+        let id = LogId { term, index };
+        let tried =
+            machine.clone().apply_logged(index.0, &Logged::Life(command.clone()), &mut Vec::new());
+        if tried != Outcome::Started {
+            return Err(format!("the state machine refuses that life: {tried:?}"));
+        }
+        let payload = [alone.encode(), command.encode()].concat();
+        let entry = Entry::new(id, Kind::Configuration, &payload);
+        let writes = vec![Write::HardState { term, vote: None }, Write::Append(vec![entry])];
+        Ok((Begun { entry: id, life: life.token(), ..self.begun(name) }, writes))
+    }
+}
+
+/// Now, in seconds since 1970.
+#[must_use]
+pub fn unix_s() -> u64 {
+    // A clock before 1970 reads as 1970: what is known decides then.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Traces that break a looser leader, each as a script. The world here is one replica on a
+//! simulated disk, and the other voter, which answers what the script lets it answer.
+
+use super::*;
+use crate::frame::{Heartbeat, HeartbeatAck};
+use crate::wal::SimDisk;
+use quorate_locks::{Attachment, Key};
+use quorate_raft::{Answer, Body, Config, Restored};
+
+const MS: u64 = 1_000_000;
+const OWN: MemberId = MemberId(1);
+const OTHER: MemberId = MemberId(2);
+const BOOT: u64 = 9;
+const KEY: Key = Key(7);
+
+/// What the other voter answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    All,
+    Votes,
+    /// Rounds, and entries up to here: its disk is slow.
+    UpTo(Index),
+    Nothing,
+}
+
+struct World {
+    replica: Replica<SimDisk>,
+    now: Time,
+    answers: Answers,
+    acks: Vec<HeartbeatAck>,
+    sent: Vec<Message>,
+}
+
+impl World {
+    fn blank() -> World {
+        let (wal, _) = Wal::open(SimDisk::new(1), OWN).unwrap();
+        let node = Node::new(Config::new(OWN, 1), Time(MS), Restored::default());
+        let (now, answers) = (Time(MS), Answers::All);
+        let replica = Replica::new(node, wal).unwrap();
+        World { replica, now, answers, acks: Vec::new(), sent: Vec::new() }
+    }
+
+    /// It leads, and a session of this TTL is open.
+    fn leading(ttl_ms: u32) -> World {
+        let mut world = World::blank();
+        let voters = [OWN, OTHER].map(|id| (id, format!("m{}", id.0)));
+        let start = Command::Start { epoch: 1, last_n: 0 };
+        world.handle(Event::Bootstrap(Configuration::of_voters(voters), start));
+        world.run(200);
+        let attachment = Attachment { member: OWN.0, boot: BOOT };
+        let open = Command::Open { key: KEY, ttl_ms, attachment, label: String::new() };
+        let (term, what) = (world.term(), Ask::Command(open.encode().into()));
+        world.handle(Event::Forward(Forward { ticket: 1, term, what }));
+        world.run(20);
+        assert!(world.session().is_some());
+        world
+    }
+
+    /// Leadership is lost and won again; of the new term nothing is committed.
+    fn depose_and_elect(&mut self) {
+        self.answers = Answers::Nothing;
+        self.run(1_000);
+        assert_ne!(self.replica.node().role(), RoleName::Leader);
+        self.answers = Answers::Votes;
+        while self.replica.node().role() != RoleName::Leader {
+            self.run(1);
+        }
+    }
+
+    fn term(&self) -> Term {
+        self.replica.node().term()
+    }
+
+    fn session(&self) -> Option<(SessionId, Generation)> {
+        self.replica.machine().session_by_key(KEY).map(|(id, session)| (id, session.generation()))
+    }
+
+    fn beat(&mut self, seq: u64) {
+        let (term, sessions) = (self.term(), self.session().into_iter().collect());
+        self.handle(Event::Heartbeat(Heartbeat { seq, term, boot: BOOT, sessions }));
+    }
+
+    fn handle(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.replica.handle(self.now, event, &mut effects);
+        self.replica.flush(self.now, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Ack(ack) => self.acks.push(ack),
+                Effect::Send(_, PeerMessage::Raft(message)) => self.arrive(message),
+                _ => {}
+            }
+        }
+    }
+
+    /// A message to the other voter.
+    fn arrive(&mut self, message: Message) {
+        self.sent.push(message.clone());
+        let votes = matches!(self.answers, Answers::All | Answers::Votes);
+        let appends = matches!(self.answers, Answers::All | Answers::UpTo(_));
+        let reply = match message.body {
+            Body::PreVote { .. } if votes => {
+                Body::PreVoteReply { granted: true, asked: message.term }
+            }
+            Body::Vote { .. } if votes => Body::VoteReply { granted: true },
+            Body::Append { prev, entries, round, .. } if appends => {
+                let end = entries.last().map_or(prev, quorate_raft::Entry::id).index;
+                let end = if let Answers::UpTo(most) = self.answers { end.min(most) } else { end };
+                Body::AppendReply { round, answer: Answer::Durable(end) }
+            }
+            _ => return,
+        };
+        let term = match reply {
+            Body::PreVoteReply { .. } => Term(message.term.0 - 1),
+            _ => message.term,
+        };
+        self.handle(Event::Peer(OTHER, PeerMessage::Raft(Message { term, body: reply })));
+    }
+
+    fn run(&mut self, millis: u64) {
+        for _ in 0..millis {
+            self.now = self.now.after(MS);
+            self.replica.disk_mut().set_now(self.now);
+            while let Some(seq) = self.replica.disk_mut().completed(self.now) {
+                self.handle(Event::Durable(seq));
+            }
+            if self.replica.deadline() <= self.now {
+                self.handle(Event::Timer);
+            }
+        }
+    }
+}
+
+#[test]
+fn heartbeat_is_acknowledged_after_a_round_that_began_after_it() {
+    let mut world = World::leading(5_000);
+    world.answers = Answers::Nothing;
+    world.beat(1);
+    world.run(100);
+    assert!(world.acks.is_empty(), "who knows whether it still leads");
+    world.answers = Answers::All;
+    world.run(200);
+    assert_eq!(world.acks.len(), 1);
+    assert_eq!(world.acks[0].sessions, Vec::from_iter(world.session()));
+}
+
+#[test]
+fn heartbeat_is_not_acknowledged_before_the_own_first_entry_is_applied() {
+    let mut world = World::leading(5_000);
+    world.depose_and_elect();
+    world.beat(1);
+    world.run(50);
+    assert!(world.acks.is_empty(), "the leader before may have ended the session in this log");
+    world.answers = Answers::All;
+    world.run(400);
+    world.beat(2);
+    world.run(50);
+    assert_eq!(world.acks.iter().map(|ack| ack.seq).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn session_whose_end_is_proposed_is_not_acknowledged() {
+    let mut world = World::leading(1_000);
+    world.answers = Answers::UpTo(world.replica.node().last().index);
+    let before = world.replica.node().last();
+    world.run(1_100);
+    assert!(world.replica.node().last() > before, "its end is in the log, and not committed");
+    world.beat(1);
+    world.run(200);
+    assert_eq!(world.acks.len(), 1, "the leader still leads");
+    assert!(world.acks[0].sessions.is_empty());
+}
+
+#[test]
+fn new_leader_gives_every_session_its_whole_ttl() {
+    let mut world = World::leading(1_000);
+    world.depose_and_elect();
+    world.answers = Answers::All;
+    world.run(800);
+    assert!(world.session().is_some(), "it is not older than its leader");
+    world.run(600);
+    assert!(world.session().is_none());
+}
+
+#[test]
+fn vote_leaves_once_it_is_durable() {
+    let mut world = World::blank();
+    world.replica.disk_mut().set_latency(50 * MS);
+    let body = Body::Vote { last: LogId::ZERO, transfer: false };
+    world.handle(Event::Peer(OTHER, PeerMessage::Raft(Message { term: Term(3), body })));
+    world.run(40);
+    assert!(world.sent.is_empty());
+    world.run(100);
+    assert!(matches!(world.sent[..], [Message { body: Body::VoteReply { granted: true }, .. }]));
+}
