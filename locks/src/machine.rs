@@ -9,12 +9,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::command::{
-    Attachment, Cause, Command, Event, Generation, Key, Outcome, Refusal, SessionId, Token,
+    Attachment, Cause, Command, Event, Generation, Key, Outcome, Refusal, RequestId, SessionId,
+    Token,
 };
 use crate::limits::{LABEL_BYTES_MAX, SESSIONS_MAX, TTL_MS_MAX, TTL_MS_MIN};
 use crate::name::{Name, NameView};
 use crate::planted::{self, Bug};
-use crate::requests::Place;
+use crate::requests::{Known, Place};
 use crate::session::Session;
 use crate::tokens::Tokens;
 
@@ -258,6 +259,13 @@ impl Machine {
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<&Session> {
         self.sessions.get(&id)
+    }
+
+    /// Whether this request of this session was executed: its repetition asks for nothing new.
+    #[must_use]
+    pub fn knows(&self, session: SessionId, request: RequestId) -> bool {
+        let session = self.sessions.get(&session);
+        session.is_some_and(|s| !matches!(s.requests.find(request), Known::Fresh))
     }
 
     /// The open session with this key.

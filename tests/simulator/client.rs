@@ -562,6 +562,10 @@ impl Client {
                 deeds.extend([Deed::Withdrawn(name, claim), Deed::Acknowledged]);
                 self.pause(deeds);
             }
+            // What is held is not lost by that: only its answer is missing.
+            (Err(failure), Stage::Held(..)) if is_transient(failure.reason) => {
+                deeds.push(Deed::Break);
+            }
             // Lost, refused, or not known: what it held it holds no more, and it begins anew.
             _ => {
                 self.give_up(deeds);
@@ -599,4 +603,9 @@ impl Client {
         self.task = None;
         deeds.push(Deed::Wake(self.random.between(2, 80) * MILLI));
     }
+}
+
+/// Whether the same may succeed a little later.
+fn is_transient(reason: Reason) -> bool {
+    matches!(reason, Reason::NoQuorum | Reason::Draining | Reason::DiskFull)
 }

@@ -4,7 +4,7 @@
 //! One that does not find it must have lost nothing of what it said.
 
 use crate::simulator::checker::Broken;
-use crate::simulator::node::{Log, Rot, Started};
+use crate::simulator::node::{Log, Rot};
 use crate::simulator::world::World;
 use quorate_sidecar::wal::{FileName, Source as _};
 
@@ -108,10 +108,6 @@ impl World {
                 return Ok(());
             }
         }
-        if let Started::Unfit(why) = self.nodes[seat].start(self.now)? {
-            return Err(format!("member {} is unfit the second time: {why}", self.nodes[seat].id));
-        }
-        self.started(seat);
-        Ok(())
+        self.begin_to_run(seat)
     }
 }

@@ -35,10 +35,10 @@ struct Done {
 }
 
 /// What may have happened, or not.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Perhaps {
     /// A claim took the name, and nobody was told.
-    Took(ClaimId),
+    Took,
     /// The grant of this token was released.
     Freed(u64),
 }
@@ -48,8 +48,8 @@ enum Holder {
     Nobody,
     /// Told.
     Token(u64, u128),
-    /// Not told.
-    Untold(ClaimId),
+    /// A claim that nobody waits for: it may be withdrawn at any time.
+    Untold,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -100,7 +100,7 @@ impl History {
     pub fn left(&mut self, name: &str, claim: ClaimId) {
         let known = self.name(name);
         if let Some(from) = known.asked.remove(&claim) {
-            known.perhaps.push((from, Perhaps::Took(claim)));
+            known.perhaps.push((from, Perhaps::Took));
         }
     }
 
@@ -142,8 +142,8 @@ impl History {
     pub fn check(mut self) -> Result<(), String> {
         let ends = std::mem::take(&mut self.ends);
         for (name, mut known) in self.names {
-            let asked = std::mem::take(&mut known.asked).into_iter();
-            known.perhaps.extend(asked.map(|(claim, from)| (from, Perhaps::Took(claim))));
+            let asked = std::mem::take(&mut known.asked).into_values();
+            known.perhaps.extend(asked.map(|from| (from, Perhaps::Took)));
             let releasing = std::mem::take(&mut known.releasing).into_iter();
             known.perhaps.extend(releasing.map(|(token, from)| (from, Perhaps::Freed(token))));
             known.done.sort_by_key(|done| (done.from, done.to));
@@ -162,13 +162,28 @@ struct State {
     /// Of those from there on.
     beyond: BTreeSet<usize>,
     holder: Holder,
-    /// Of those that may have happened, the ones that did.
-    took: BTreeSet<usize>,
+    /// The newest token: the next is greater.
+    newest: u64,
+    /// How many of the claims that nobody waits for took the name. One is as good as another, so
+    /// the oldest goes first.
+    took: usize,
 }
 
 impl State {
     fn length(&self) -> usize {
         self.first + self.beyond.len()
+    }
+
+    fn with(&self, at: usize, holder: Holder) -> State {
+        let mut state = State { holder, ..self.clone() };
+        if let Holder::Token(token, _) = holder {
+            state.newest = token;
+        }
+        state.beyond.insert(at);
+        while state.beyond.remove(&state.first) {
+            state.first += 1;
+        }
+        state
     }
 }
 
@@ -185,12 +200,8 @@ impl<'a> Search<'a> {
     }
 
     fn run(mut self) -> Result<(), String> {
-        let first = State {
-            first: 0,
-            beyond: BTreeSet::new(),
-            holder: Holder::Nobody,
-            took: BTreeSet::new(),
-        };
+        let first =
+            State { first: 0, beyond: BTreeSet::new(), holder: Holder::Nobody, newest: 0, took: 0 };
         let (mut open, mut furthest) = (vec![first.clone()], first);
         while let Some(state) = open.pop() {
             if state.first == self.done.len() {
@@ -230,68 +241,53 @@ impl<'a> Search<'a> {
     }
 
     /// All that may come next; the likeliest last, so that it is tried first.
+    ///
+    /// What nobody was told of happens as late as it can: a name becomes free when the next grant
+    /// needs it free, and is taken when a refusal needs it taken. Earlier would forbid more and
+    /// permit nothing, as what may happen by some moment may happen later too.
     fn next(&self, state: &State, open: &mut Vec<State>) {
         let (mut ready, until) = self.ready(state);
-        ready.sort_by_key(|at| std::cmp::Reverse(self.done[*at].to));
-        self.untold(state, until, open);
-        self.freed(state, until, open);
-        for at in ready {
-            if let Some(holder) = after(state.holder, self.done[at].what) {
-                let mut state = state.clone();
-                state.holder = holder;
-                state.beyond.insert(at);
-                while state.beyond.remove(&state.first) {
-                    state.first += 1;
-                }
-                open.push(state);
-            }
-        }
-    }
-
-    /// The name may have become free, and nobody was told.
-    fn freed(&self, state: &State, until: u64, open: &mut Vec<State>) {
-        let ended = |session: &u128| self.ends.get(session).is_some_and(|from| *from <= until);
-        let free = match state.holder {
-            Holder::Nobody => false,
-            // A claim that nobody waits for is withdrawn by its sidecar.
-            Holder::Untold(_) => true,
-            Holder::Token(token, session) => {
-                let freed = |p: &(u64, Perhaps)| {
-                    p.0 <= until && matches!(p.1, Perhaps::Freed(of) if of == token)
-                };
-                ended(&session) || self.perhaps.iter().any(freed)
-            }
-        };
-        if free {
-            open.push(State { holder: Holder::Nobody, ..state.clone() });
-        }
-    }
-
-    /// The name may have been taken, and nobody was told.
-    fn untold(&self, state: &State, until: u64, open: &mut Vec<State>) {
-        if state.holder != Holder::Nobody {
+        let busy = ready.iter().find(|at| self.done[**at].what == What::Busy).copied();
+        if let (Some(at), Holder::Token(..) | Holder::Untold) = (busy, state.holder) {
+            // It changes nothing and is possible now: no order is lost if it comes first.
+            open.push(state.with(at, state.holder));
             return;
         }
-        let early = self.perhaps.iter().take_while(|(from, _)| *from <= until).enumerate();
-        for (at, (_, perhaps)) in early {
-            let Perhaps::Took(claim) = perhaps else { continue };
-            if !state.took.contains(&at) {
-                let mut state = state.clone();
-                state.took.insert(at);
-                state.holder = Holder::Untold(*claim);
-                open.push(state);
+        ready.sort_by_key(|at| std::cmp::Reverse(self.done[*at].to));
+        for at in ready {
+            match (self.done[at].what, state.holder) {
+                (What::Granted((session, _), token), holder) => {
+                    let free = holder == Holder::Nobody || self.freed(holder, until);
+                    if free && token > state.newest {
+                        open.push(state.with(at, Holder::Token(token, session)));
+                    }
+                }
+                (What::Released(of), Holder::Token(token, _)) if of == token => {
+                    open.push(state.with(at, Holder::Nobody));
+                }
+                (What::Busy, Holder::Nobody) if self.untold(state.took, until) => {
+                    let took = State { took: state.took + 1, ..state.clone() };
+                    open.push(took.with(at, Holder::Untold));
+                }
+                _ => {}
             }
         }
     }
-}
 
-/// Who holds the name after an operation; none if that cannot have come to this.
-fn after(holder: Holder, what: What) -> Option<Holder> {
-    match (what, holder) {
-        (What::Granted((session, _), token), Holder::Nobody) => Some(Holder::Token(token, session)),
-        (What::Busy, Holder::Token(..) | Holder::Untold(_)) => Some(holder),
-        (What::Released(of), Holder::Token(token, _)) if of == token => Some(Holder::Nobody),
-        _ => None,
+    /// Whether the name may have become free by then, and nobody was told.
+    fn freed(&self, holder: Holder, until: u64) -> bool {
+        let Holder::Token(token, session) = holder else { return true };
+        let freed = |(from, perhaps): &(u64, Perhaps)| {
+            *from <= until && matches!(perhaps, Perhaps::Freed(of) if *of == token)
+        };
+        let ended = self.ends.get(&session).is_some_and(|from| *from <= until);
+        ended || self.perhaps.iter().any(freed)
+    }
+
+    /// Whether one more claim than these may have taken the name by then, and nobody was told.
+    fn untold(&self, took: usize, until: u64) -> bool {
+        let mut claims = self.perhaps.iter().filter(|(_, what)| *what == Perhaps::Took);
+        claims.nth(took).is_some_and(|(from, _)| *from <= until)
     }
 }
 
@@ -361,30 +357,53 @@ mod tests {
         }
     }
 
-    /// Every order, tried one after the other.
-    fn brute(done: &[Done], order: &mut Vec<usize>) -> bool {
-        if order.len() == done.len() {
-            let mut holder = Holder::Nobody;
-            let in_time = |one: usize, other: usize| done[other].to >= done[one].from;
-            let timely = (0..order.len())
-                .all(|at| order[at + 1..].iter().all(|later| in_time(order[at], *later)));
-            return timely
-                && order.iter().all(|at| match after(holder, done[*at].what) {
-                    Some(next) => {
-                        holder = next;
-                        true
-                    }
-                    None => false,
-                });
-        }
-        (0..done.len()).any(|at| {
-            if order.contains(&at) {
-                return false;
+    /// Who holds the name after an operation; none if that cannot have come to this.
+    fn after(holder: Holder, newest: &mut u64, what: What) -> Option<Holder> {
+        match (what, holder) {
+            (What::Granted((session, _), token), Holder::Nobody) if token > *newest => {
+                *newest = token;
+                Some(Holder::Token(token, session))
             }
-            order.push(at);
-            let found = brute(done, order);
-            order.pop();
-            found
+            (What::Busy, Holder::Token(..) | Holder::Untold) => Some(holder),
+            (What::Released(of), Holder::Token(token, _)) if of == token => Some(Holder::Nobody),
+            _ => None,
+        }
+    }
+
+    /// What may have happened unseen, each at any time from its moment on, or never.
+    #[derive(Clone, Copy)]
+    struct Unseen {
+        from: u64,
+        perhaps: Perhaps,
+    }
+
+    /// Every order and every time, tried one after the other.
+    fn brute(left: &[Done], unseen: &[Unseen], holder: Holder, newest: u64) -> bool {
+        if left.is_empty() {
+            return true;
+        }
+        let until = left.iter().map(|done| done.to).min().expect("there is one");
+        for (at, one) in unseen.iter().enumerate().filter(|(_, one)| one.from <= until) {
+            let next = match (one.perhaps, holder) {
+                (Perhaps::Took, Holder::Nobody) => Holder::Untold,
+                (Perhaps::Freed(of), Holder::Token(token, _)) if of == token => Holder::Nobody,
+                _ => continue,
+            };
+            let mut rest = unseen.to_vec();
+            rest.remove(at);
+            if brute(left, &rest, next, newest) {
+                return true;
+            }
+        }
+        if holder == Holder::Untold && brute(left, unseen, Holder::Nobody, newest) {
+            return true;
+        }
+        (0..left.len()).filter(|at| left[*at].from <= until).any(|at| {
+            let mut newest = newest;
+            let Some(next) = after(holder, &mut newest, left[at].what) else { return false };
+            let mut rest = left.to_vec();
+            rest.remove(at);
+            brute(&rest, unseen, next, newest)
         })
     }
 
@@ -406,8 +425,18 @@ mod tests {
                 })
                 .collect();
             done.sort_by_key(|done| (done.from, done.to));
-            let expected = brute(&done, &mut Vec::new());
-            let name = Name { done, ..Name::default() };
+            let mut unseen: Vec<Unseen> = (0..random.between(0, 3))
+                .map(|_| {
+                    let took = random.permille(500);
+                    let freed = Perhaps::Freed(random.between(1, 3));
+                    let perhaps = if took { Perhaps::Took } else { freed };
+                    Unseen { from: random.between(0, 12), perhaps }
+                })
+                .collect();
+            unseen.sort_by_key(|one| one.from);
+            let expected = brute(&done, &unseen, Holder::Nobody, 0);
+            let perhaps = unseen.iter().map(|one| (one.from, one.perhaps)).collect();
+            let name = Name { done, perhaps, ..Name::default() };
             let found = Search::new(&name, &BTreeMap::new()).run();
             assert_eq!(found.is_ok(), expected, "round {round}: {:?}", name.done);
             legal += u32::from(expected);

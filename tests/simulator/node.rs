@@ -75,6 +75,8 @@ pub enum Started {
     Runs,
     /// The log was found damaged: it never votes again. With the reason.
     Unfit(String),
+    /// There was no room to begin to write: it is to start again later.
+    Full,
 }
 
 /// What a log gives back: how far it goes, and the promise of a vote.
@@ -92,7 +94,9 @@ impl Log {
     /// Of a disk; none if it is damaged, and known to be.
     #[must_use]
     pub fn of(disk: &SimDisk, id: MemberId) -> Option<Log> {
-        let (_, recovered) = Wal::open(disk.clone(), id).ok()?;
+        let mut disk = disk.clone();
+        disk.set_capacity(0);
+        let (_, recovered) = Wal::open(disk, id).ok()?;
         if matches!(recovered.verdict, Verdict::Unfit { .. }) {
             return None;
         }
@@ -184,7 +188,15 @@ impl SimNode {
     pub fn start(&mut self, now: u64) -> Result<Started, String> {
         let mut disk = self.disk.take().expect("only a stopped member is started");
         disk.set_segment_bytes(SEGMENT_BYTES);
-        let (wal, recovered) = Wal::open(disk, self.id).map_err(|e| e.to_string())?;
+        let before = disk.clone();
+        let (wal, recovered) = match Wal::open(disk, self.id) {
+            Ok(opened) => opened,
+            Err(error) if error.is_full() => {
+                self.disk = Some(before);
+                return Ok(Started::Full);
+            }
+            Err(error) => return Err(error.to_string()),
+        };
         if let Verdict::Unfit { reason } = &recovered.verdict {
             self.disk = Some(wal.into_disk());
             return Ok(Started::Unfit(reason.to_string()));

@@ -36,6 +36,8 @@ pub const SEATS: usize = 7;
 pub const CLIENTS: usize = 14;
 /// How long after the heal everybody must have been granted a name of his own.
 const PROGRESS_NS: u64 = 5 * SECOND;
+/// How soon a member starts again that found no room to begin to write.
+const FULL_AGAIN_NS: u64 = SECOND / 10;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -305,7 +307,7 @@ impl World {
         }
     }
 
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         for i in 0..SEATS {
             if let Err(broken) = self.start(i) {
                 self.broken = Some(broken);
@@ -699,10 +701,21 @@ impl World {
         if self.nodes[node].rot != Rot::None {
             return self.start_rotten(node);
         }
-        if let Started::Unfit(why) = self.nodes[node].start(self.now)? {
-            return Err(format!("member {} found its log unfit: {why}", self.nodes[node].id));
+        self.begin_to_run(node)
+    }
+
+    /// Starts a member whose log is whole, as far as anybody knows.
+    pub(super) fn begin_to_run(&mut self, node: usize) -> Result<(), Broken> {
+        match self.nodes[node].start(self.now)? {
+            Started::Unfit(why) => {
+                return Err(format!("member {} found its log unfit: {why}", self.nodes[node].id));
+            }
+            Started::Full => {
+                self.count("start held up by a full disk");
+                self.after(FULL_AGAIN_NS, Happening::Start(node));
+            }
+            Started::Runs => self.started(node),
         }
-        self.started(node);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The levels of `cargo xtask test`, in order. This table is the one place to add one.
 
 use crate::outcome::Outcome;
-use crate::{arrows, codegen, licences, program, setup, style, unit};
+use crate::{arrows, codegen, licences, program, setup, style, unit, zoo};
 
 /// One level.
 pub struct Level {
@@ -52,11 +52,18 @@ pub const LEVELS: &[Level] = &[
     },
     tree("unit", "cargo test of the whole workspace", unit::level),
     system(
+        "fuzz",
+        "what comes from outside or from a disk, changed at random, for 15 s a decoder",
+        unit::fuzz,
+        &["15"],
+        &["60"],
+    ),
+    system(
         "simulate",
         "the simulator finds nothing",
         program::simulate,
-        &["--seeds", "60"],
-        &["--seeds", "300"],
+        &["--minutes", "5"],
+        &["--minutes", "20"],
     ),
     system(
         "planted",
@@ -65,6 +72,7 @@ pub const LEVELS: &[Level] = &[
         &["planted", "--kept"],
         &["planted"],
     ),
+    system("zoo", "every planted bug is caught by something", zoo::level, &["--kept"], &[]),
     system(
         "restart",
         "all members killed under load",

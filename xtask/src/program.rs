@@ -99,28 +99,29 @@ pub fn start(program: &Program, args: &[&str]) -> Result<ExitCode, String> {
 
 /// A level: `check ARGS`.
 pub fn check(args: &[&str]) -> Outcome {
-    judge(checker(args), args)
+    let program = checker(args);
+    judge(program.binary, prepare(program, args), args)
 }
 
 /// A level: `simulate ARGS`.
 pub fn simulate(args: &[&str]) -> Outcome {
-    judge(&SIMULATE, args)
+    judge(SIMULATE.binary, prepare(&SIMULATE, args), args)
 }
 
 /// A level: `demo ARGS`.
 pub fn demo(args: &[&str]) -> Outcome {
-    judge(&DEMO, args)
+    judge(DEMO.binary, prepare(&DEMO, args), args)
 }
 
 /// A level: `bench ARGS`.
 pub fn bench(args: &[&str]) -> Outcome {
-    judge(&BENCH, args)
+    judge(BENCH.binary, prepare(&BENCH, args), args)
 }
 
 /// Runs the program, its output shown, and judges its exit code.
-fn judge(program: &Program, args: &[&str]) -> Outcome {
-    let said = format!("{} {}", program.binary, args.join(" "));
-    let end = prepare(program, args).and_then(|mut command| watch(&mut command));
+pub fn judge(name: &str, program: Result<Command, String>, args: &[&str]) -> Outcome {
+    let said = format!("{name} {}", args.join(" "));
+    let end = program.and_then(|mut command| watch(&mut command));
     match end {
         Ok(End { code: Some(0), .. }) => Outcome::of(Ok(said)),
         Ok(End { code: Some(SKIPPED), needs, .. }) => Outcome::skipped(&needs),

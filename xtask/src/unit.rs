@@ -3,7 +3,7 @@
 use crate::cargo;
 use crate::outcome::{Outcome, Tally};
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Every test of the workspace; each counts. The tests start the project's own programs, so
 /// these are built first.
@@ -11,10 +11,8 @@ pub fn level(_: &[&str]) -> Outcome {
     if let Err(why) = cargo::run(&["build", "--release", "--workspace", "--bins"]) {
         return Outcome::of(Err(why));
     }
-    match cargo_test() {
-        Ok(outcome) => outcome,
-        Err(why) => Outcome::of(Err(why)),
-    }
+    let test = cargo::command(&["test", "--release", "--workspace", "--no-fail-fast"]);
+    cargo_test(test).unwrap_or_else(|why| Outcome::of(Err(why)))
 }
 
 /// The formatting.
@@ -29,8 +27,15 @@ pub fn clippy(_: &[&str]) -> Outcome {
     Outcome::of(cargo::run(&args).map(|()| String::new()))
 }
 
-fn cargo_test() -> Result<Outcome, String> {
-    let mut command = cargo::command(&["test", "--release", "--workspace", "--no-fail-fast"]);
+/// The decoders on changed input, for so many seconds each.
+pub fn fuzz(seconds: &[&str]) -> Outcome {
+    let args = ["test", "--release", "-p", "quorate-sidecar", "--test", "fuzz"];
+    let mut command = cargo::command(&args);
+    command.env("QUORATE_FUZZ_SECONDS", seconds.join(""));
+    cargo_test(command).unwrap_or_else(|why| Outcome::of(Err(why)))
+}
+
+fn cargo_test(mut command: Command) -> Result<Outcome, String> {
     let mut child =
         command.stdout(Stdio::piped()).spawn().map_err(|e| format!("cargo test: {e}"))?;
     let stdout = child.stdout.take().ok_or("cargo's stdout is not a pipe")?;

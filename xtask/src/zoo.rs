@@ -1,7 +1,8 @@
 //! `cargo xtask zoo`: builds everything with planted bugs, apart from all other builds, and lets
 //! `quorate-zoo` run each bug until something catches it.
 
-use crate::cargo;
+use crate::outcome::Outcome;
+use crate::{cargo, program};
 use serde_json::Value;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -25,13 +26,17 @@ const BINARIES: &[(&str, &str, &str)] = &[
 
 /// The verb: this process becomes the zoo.
 pub fn start(args: &[&str]) -> Result<ExitCode, String> {
-    let mut command = prepare()?;
-    let failed = command.args(args).exec();
+    let failed = prepare(args)?.exec();
     Err(format!("quorate-zoo: {failed}"))
 }
 
-/// Builds everything; gives the program with the paths of all that it runs.
-fn prepare() -> Result<Command, String> {
+/// A level: `zoo ARGS`.
+pub fn level(args: &[&str]) -> Outcome {
+    program::judge("quorate-zoo", prepare(args), args)
+}
+
+/// Builds everything; gives the program with the paths of all that it runs, and its arguments.
+fn prepare(args: &[&str]) -> Result<Command, String> {
     let target = cargo::target_dir()?.join("planted");
     eprintln!("building the planted bugs and their tests in release mode");
     let zoo = ["build", "--release", "-p", "quorate-tests", "--bin", "quorate-zoo"];
@@ -52,6 +57,7 @@ fn prepare() -> Result<Command, String> {
         let path = path.ok_or_else(|| format!("cargo built no test {binary} of {package}"))?;
         command.arg("--binary").arg(format!("{name}={}", path.display()));
     }
+    command.args(args);
     Ok(command)
 }
 

@@ -418,6 +418,8 @@ fn refused(claim: &Claim, error: Error) -> Turn {
         Reason::Draining | Reason::SlowReader | Reason::SessionMoved => Turn::Broken,
         // It was cancelled, its end acknowledged: a new id is needed.
         Reason::RequestTooOld if claim.answered => Turn::Over,
+        // What is held is not lost by that: only its answer is missing.
+        _ if matches!(claim.stage, Stage::Held(_)) && error.is_transient() => Turn::Broken,
         _ => Turn::Refused(error),
     }
 }

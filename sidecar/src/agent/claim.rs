@@ -232,6 +232,12 @@ impl Agent {
         }
         let view = session.view();
         claim.state = ClaimState::Granted(token);
+        // A copy of its command has nothing more to say, a refusal of one least of all.
+        if let Some(ticket) = claim.operation.take() {
+            self.abandon(ticket);
+        }
+        let Some(Call::Claim(claim)) = self.calls.get(&call) else { return };
+        let Some(session) = self.sessions.get_mut(&claim.claim.key) else { return };
         if claim.stream {
             self.tell(call, Told::Granted(token, view));
         } else {

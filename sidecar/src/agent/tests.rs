@@ -4,6 +4,7 @@
 use super::*;
 use crate::frame::{Ask, Reply};
 use quorate_locks::Command;
+use quorate_raft::Why;
 use std::collections::VecDeque;
 
 const SECOND: u64 = 1_000 * NANOS_PER_MS;
@@ -464,6 +465,26 @@ fn refused_claim_of_which_a_copy_may_follow_is_withdrawn() {
         Ask::ReadIndex => false,
     });
     assert_eq!(cancels.count(), 1);
+}
+
+#[test]
+fn grant_that_was_told_is_not_undone_by_a_refused_copy() {
+    for why in [Why::DiskFull, Why::TooLarge] {
+        let mut world = World::new();
+        world.call(1, 1, Request::Open(KEY, opening(false)));
+        world.serve_all();
+        world.call(2, 1, hold(1, false));
+        let Forward { ticket, what, .. } = world.forwards.pop_front().expect("it left");
+        let Ask::Command(bytes) = what else { panic!("a command") };
+        // The entry comes before the leader's answer.
+        let id = world.apply(&Command::decode(&bytes).expect("it decodes"));
+        assert!(world.is_granted(2));
+        world.reply(ticket, Reply::Appended(id));
+        world.reply(ticket, Reply::NotAppended(why));
+        world.serve_all();
+        assert!(world.finished.is_empty(), "{:?}", world.finished);
+        assert!(world.machine.name("x").is_some_and(|name| name.holder.is_some()));
+    }
 }
 
 #[test]

@@ -367,13 +367,16 @@ impl<D: Disk> Replica<D> {
             return Err(Why::TooLarge);
         }
         let command = Command::decode(bytes).map_err(|_| Why::Malformed)?;
-        let grows = match &command {
+        let is_new = match &command {
             // Only entry 1 starts a life, and only the leader's own timer expires.
             Command::Start { .. } | Command::Expire { .. } => return Err(Why::Malformed),
-            Command::Open { .. } | Command::Resume { .. } | Command::Claim(_) => true,
+            Command::Open { .. } => true,
+            Command::Claim(claim) => !self.machine.knows(claim.session, claim.request),
+            // What is held stays held, by whom it is: a client that comes back gets in.
+            Command::Resume { .. } => false,
             Command::Close { .. } | Command::Release { .. } | Command::Cancel { .. } => false,
         };
-        if grows && self.full {
+        if is_new && self.full {
             self.counts.refused_full += 1;
             return Err(Why::DiskFull);
         }

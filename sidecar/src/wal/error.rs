@@ -1,6 +1,6 @@
 //! Why a data directory or a log could not be opened.
 
-use super::disk::FileName;
+use super::disk::{FileName, is_full};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -62,6 +62,17 @@ pub enum OpenError {
         /// The cluster that it was to join.
         asked: u128,
     },
+}
+
+impl OpenError {
+    /// Whether nothing is wrong but that the volume has no room: the same start works later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            OpenError::Io { error, .. } | OpenError::Log { error, .. } => is_full(error),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for OpenError {
