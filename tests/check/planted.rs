@@ -23,10 +23,12 @@ mod bugs {
     }
 
     /// Some of the bugs, and a seed that is known to find each. All of them: `cargo xtask zoo`.
-    pub const BUGS: [(&str, Bug, u64); 5] = [
-        ("vote forgotten by a restart", Bug::Raft(RaftBug::VoteForgotten), 24),
+    pub const BUGS: [(&str, Bug, u64); 7] = [
+        ("vote answered before it is durable", Bug::Raft(RaftBug::VoteBeforeDurable), 11),
+        ("vote forgotten by a restart", Bug::Raft(RaftBug::VoteForgotten), 55),
         ("entries answered before the sync", Bug::Raft(RaftBug::EntriesBeforeSync), 1),
-        ("commit by index", Bug::Raft(RaftBug::CommitByIndex), 4),
+        ("old-term entry committed by counting", Bug::Raft(RaftBug::OldTermByCounting), 2),
+        ("commit by index", Bug::Raft(RaftBug::CommitByIndex), 2),
         ("expiry outside the log", Bug::Sidecar(SidecarBug::ExpiryOutsideTheLog), 1),
         ("token not from replicated state", Bug::Locks(LockBug::TokenOfTheProcess), 1),
     ];

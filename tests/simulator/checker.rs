@@ -234,10 +234,15 @@ impl Checker {
         machine.check();
         let sessions: Vec<_> =
             machine.sessions().map(|(id, s)| (id.0, s.generation().0, s.ttl_ms())).collect();
-        if sessions != self.model.sessions() {
+        let expected = self.model.sessions();
+        if sessions != expected {
+            let only = |these: &[_], those: &[_]| -> Vec<_> {
+                these.iter().filter(|session| !those.contains(session)).copied().collect()
+            };
             return Err(format!(
-                "member {id} at {applied} has sessions {sessions:?}, the model {:?}",
-                self.model.sessions()
+                "member {id} at {applied} alone has sessions {:?}, the model alone {:?}",
+                only(&sessions, &expected),
+                only(&expected, &sessions),
             ));
         }
         let mut names = self.model.names.iter();

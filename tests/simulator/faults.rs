@@ -78,9 +78,13 @@ pub enum Fault {
     Sleep,
     /// A clock runs at another rate from now on.
     Rate,
+    /// See `eight.rs`.
+    Eight,
+    /// See `twice.rs`.
+    Twice,
 }
 
-const KINDS: [(Fault, &str, u64); 31] = [
+const KINDS: [(Fault, &str, u64); 33] = [
     (Fault::Crash, "member killed", 8),
     (Fault::CrashLeader, "leader killed", 12),
     (Fault::CrashAll, "all members killed", 3),
@@ -112,6 +116,8 @@ const KINDS: [(Fault, &str, u64); 31] = [
     (Fault::Flap, "flapping link", 5),
     (Fault::Sleep, "machine asleep", 5),
     (Fault::Rate, "clock rate changed", 5),
+    (Fault::Eight, "figure 8", 12),
+    (Fault::Twice, "vote asked for twice", 12),
 ];
 
 /// What comes of faults and of the operator, and must come too.
@@ -212,6 +218,8 @@ impl World {
                 }
                 self.delay(node, fault);
             }
+            Fault::Eight => return self.draw_figure_eight(),
+            Fault::Twice => return self.draw_a_vote_twice(),
             Fault::DiskLost | Fault::Flip | Fault::Astray => return self.spoil(fault),
             Fault::Stall | Fault::Slow | Fault::Full | Fault::Refused => self.hinder(node, fault),
             _ => self.disturb(node, fault),
@@ -307,30 +315,35 @@ impl World {
     fn crash_loop(&mut self, node: usize) {
         self.swing = Some(node);
         // Two halves that need this one: it votes for both, one after the other.
-        let (one, other) = ((node + 1) % SEATS, (node + 2) % SEATS);
-        let seats: Vec<usize> = (0..SEATS).filter(|seat| *seat != node).collect();
-        for (from, to) in [(one, 0), (other, 1)] {
-            for seat in seats.iter().filter(|seat| *seat % 2 == to && **seat != from) {
-                self.network.cut(from, *seat);
-                self.network.cut(*seat, from);
-            }
+        let voter = |seat: &usize| self.votes(*seat) && *seat != node;
+        let mut seats: Vec<usize> = (0..SEATS).filter(voter).collect();
+        if seats.len() < 2 {
+            return;
         }
-        self.network.cut(one, other);
-        self.network.cut(other, one);
+        for at in (1..seats.len()).rev() {
+            let other = self.random.index(at + 1);
+            seats.swap(at, other);
+        }
+        let (left, right) = seats.split_at(seats.len() / 2);
+        for (one, other) in left.iter().flat_map(|one| right.iter().map(move |two| (*one, *two))) {
+            self.network.cut(one, other);
+            self.network.cut(other, one);
+        }
         // A slow disk, often: then what it says and what it keeps lie far apart.
         self.usual_latency[node] = *self.random.pick(&[LATENCY_NS, 20 * MILLI, 60 * MILLI]);
+        self.usual_disk(node);
         if self.random.permille(700) {
             // What was asked before the crash arrives after it.
             self.network.jitter_ns = self.random.between(5, 150) * MILLI;
             self.network.copy_permille = 200;
         }
         if self.random.permille(600) {
-            // All begin anew: then both of the others may win by this one's vote, and stand at
-            // about the same time.
-            for whom in [one, other] {
-                self.crash_after(whom, 0);
+            // All begin anew: then both halves may win by this one's vote, and stand at about the
+            // same time.
+            for whom in &seats {
+                self.crash_after(*whom, 0);
                 let down = self.random.between(MILLI, 20 * MILLI);
-                self.start_after(whom, down);
+                self.start_after(*whom, down);
             }
         }
         let mut at = 0;
@@ -341,7 +354,9 @@ impl World {
             self.start_after(node, at);
         }
         at += self.random.between(0, 1_500 * MILLI);
-        self.uncut_after(one, at);
+        for seat in left {
+            self.uncut_after(*seat, at);
+        }
     }
 
     fn disturb(&mut self, node: usize, fault: Fault) {

@@ -35,6 +35,12 @@ impl World {
         applied.max_by_key(|n| n.configuration_index()).map(|n| n.configuration())
     }
 
+    /// Who sits there votes, as far as the leader knows.
+    pub(super) fn votes(&self, seat: usize) -> bool {
+        let id = self.nodes[seat].id;
+        self.membership().is_some_and(|c| c.incoming.contains_key(&id))
+    }
+
     /// Whether whoever sits there belongs to the group.
     pub(super) fn belongs(&self, seat: usize) -> bool {
         self.membership().is_none_or(|now| now.contains(self.nodes[seat].id))

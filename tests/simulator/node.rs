@@ -125,6 +125,8 @@ pub struct SimNode {
     pub id: MemberId,
     /// What is wrong with the disk.
     pub rot: Rot,
+    /// At its next start it sends one entry at a time.
+    pub one_at_a_time: bool,
     /// The power of the machine failed since the last start.
     pub power_failed: bool,
     /// It was as far when it last ran: what it had durable, and who voted then.
@@ -163,6 +165,7 @@ impl SimNode {
         SimNode {
             id,
             rot: Rot::None,
+            one_at_a_time: false,
             power_failed: false,
             durable: Index(0),
             known: Default::default(),
@@ -208,6 +211,9 @@ impl SimNode {
         config.tail_bytes = TAIL_BYTES;
         // Small windows, often: then an old entry can be acknowledged without the newest.
         config.window_entries = *self.random.pick(&[1, 2, 256, 256]);
+        if std::mem::take(&mut self.one_at_a_time) {
+            config.window_entries = 1;
+        }
         config.check = true;
         let node = Node::new(config, self.clock.local(now), recovered.restored);
         let mut replica = Replica::new(node, wal)?;

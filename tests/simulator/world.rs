@@ -6,14 +6,16 @@
 
 use crate::simulator::checker::{Broken, Checker};
 use crate::simulator::client::Client;
+use crate::simulator::eight::Eight;
 use crate::simulator::faults::{self, Fault};
 use crate::simulator::history::History;
 use crate::simulator::membership::name_of;
 use crate::simulator::network::Network;
-use crate::simulator::node::{Rot, SimNode, Started};
+use crate::simulator::node::SimNode;
 use crate::simulator::random::Random;
 use crate::simulator::totals::Gaps;
 use crate::simulator::trace::Trace;
+use crate::simulator::twice::Twice;
 use quorate_locks::{Command, NameKind};
 use quorate_raft::{Body, Configuration, Index, MemberId};
 use quorate_sidecar::agent::CallId;
@@ -36,8 +38,6 @@ pub const SEATS: usize = 7;
 pub const CLIENTS: usize = 14;
 /// How long after the heal everybody must have been granted a name of his own.
 const PROGRESS_NS: u64 = 5 * SECOND;
-/// How soon a member starts again that found no room to begin to write.
-const FULL_AGAIN_NS: u64 = SECOND / 10;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -64,6 +64,10 @@ pub(super) enum Happening {
     Young(usize),
     /// The same, where new leaders are killed in turns.
     Turn(usize),
+    /// The next step of figure 8, if it is still that one.
+    Eight(u64),
+    /// The next step of a vote asked for twice, if it is still that one.
+    Twice(u64),
     /// A member that was cut off is connected again.
     Uncut(usize),
     /// One direction of the network fails, or works again.
@@ -91,7 +95,7 @@ pub(super) struct Profile {
     /// After so many of a thousand elections something happens at once.
     young_permille: u64,
     /// A sync of a disk that is not disturbed, in ns.
-    latency_ns: u64,
+    pub(super) latency_ns: u64,
     /// Of a thousand messages so many come twice, whatever else happens.
     pub(super) copy_permille: u64,
     /// Of a thousand looks at the membership so many change it, though all is well.
@@ -150,6 +154,12 @@ pub struct World {
     pub(super) usual_latency: [u64; SEATS],
     /// So many of the next new leaders are killed, and the one before each starts again.
     pub(super) turns: u64,
+    /// Figure 8, while it is drawn.
+    pub(super) eight: Option<Eight>,
+    /// A vote that is asked for twice.
+    pub(super) twice: Option<Twice>,
+    /// Numbers of steps.
+    serial: u64,
     /// The last of them.
     pub(super) out: Option<usize>,
     /// Who crashes in a loop.
@@ -163,7 +173,7 @@ pub struct World {
     /// Changes of the membership that were asked for.
     pub(super) changes: u64,
     /// Messages that each member sent before this are lost.
-    lost_before: [u64; SEATS],
+    pub(super) lost_before: [u64; SEATS],
     pub(super) connections: u64,
     /// When each client wakes up next; it says anew then.
     pub(super) wakes: Vec<u64>,
@@ -215,6 +225,9 @@ impl World {
             heard: BTreeMap::new(),
             usual_latency: [profile.latency_ns; SEATS],
             turns: 0,
+            eight: None,
+            twice: None,
+            serial: 0,
             out: None,
             swing: None,
             identities: u128::try_from(SEATS).expect("small"),
@@ -376,6 +389,8 @@ impl World {
             }
             Happening::Young(node) => self.young_leader(node)?,
             Happening::Turn(node) => self.turn(node)?,
+            Happening::Eight(of) => self.next_of_eight(of)?,
+            Happening::Twice(of) => self.next_of_twice(of)?,
             Happening::Uncut(node) => {
                 self.network.uncut(node);
                 self.swing = None;
@@ -401,6 +416,11 @@ impl World {
             Happening::Heal => self.heal()?,
         }
         Ok(())
+    }
+
+    pub(super) fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
     }
 
     /// Puts an event into a member's inbox.
@@ -458,6 +478,9 @@ impl World {
         self.durable_by_a_majority(node)?;
         self.arm(node);
         self.arm_disk(node);
+        if self.figure_eight(node, won)? {
+            return Ok(()); // It died, and nothing of this left it.
+        }
         for action in actions {
             self.act(node, action);
         }
@@ -522,7 +545,7 @@ impl World {
     }
 
     /// Sets the member's timer.
-    fn arm(&mut self, node: usize) {
+    pub(super) fn arm(&mut self, node: usize) {
         let n = &mut self.nodes[node];
         let Some(member) = &n.member else { return };
         let deadline = member.deadline();
@@ -574,6 +597,7 @@ impl World {
                         self.broken = Some(broken);
                     }
                     self.after_a_vote(node);
+                    self.voted(node, at);
                 }
                 for delay in self.network.route(node, at).into_iter().flatten() {
                     let (message, sent) = (message.clone(), self.now);
@@ -627,12 +651,6 @@ impl World {
     }
 
     /// Half of the time what a member sent, and nobody received yet, is lost.
-    fn break_connections(&mut self, node: usize) {
-        if self.random.permille(500) {
-            self.lost_before[node] = self.now + 1;
-        }
-    }
-
     pub(super) fn crash_after(&mut self, node: usize, nanos: u64) {
         self.after(nanos, Happening::Kill(node));
     }
@@ -665,66 +683,6 @@ impl World {
         self.after(nanos, Happening::Uncut(node));
     }
 
-    /// Stops a member at once; it starts again some time later.
-    pub(super) fn crash(&mut self, node: usize, power: bool) -> Result<(), Broken> {
-        let longest = *self.random.pick(&[200, 4_000]);
-        let down = self.random.between(20, longest) * MILLI;
-        self.after(down, Happening::Start(node));
-        self.kill(node, power)
-    }
-
-    pub(super) fn kill(&mut self, node: usize, power: bool) -> Result<(), Broken> {
-        if self.nodes[node].member.is_none() {
-            return Ok(());
-        }
-        self.nodes[node].crash(power);
-        self.asked.retain(|_, (asked, _)| *asked != node);
-        self.break_connections(node);
-        for at in (0..SEATS).filter(|at| *at != node) {
-            if self.random.permille(800) {
-                let delay = self.random.between(500, 3_000) * MICRO;
-                self.after(delay, Happening::Lost { at, peer: node });
-            }
-        }
-        for client in (0..CLIENTS).filter(|c| self.clients[*c].node == node).collect::<Vec<_>>() {
-            let deeds = self.clients[client].disconnect(true);
-            self.carry_out(client, deeds)?;
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, node: usize) -> Result<(), Broken> {
-        if self.nodes[node].member.is_some() {
-            return Ok(());
-        }
-        self.trace.line(self.now, format_args!("{node} starts"));
-        if self.nodes[node].rot != Rot::None {
-            return self.start_rotten(node);
-        }
-        self.begin_to_run(node)
-    }
-
-    /// Starts a member whose log is whole, as far as anybody knows.
-    pub(super) fn begin_to_run(&mut self, node: usize) -> Result<(), Broken> {
-        match self.nodes[node].start(self.now)? {
-            Started::Unfit(why) => {
-                return Err(format!("member {} found its log unfit: {why}", self.nodes[node].id));
-            }
-            Started::Full => {
-                self.count("start held up by a full disk");
-                self.after(FULL_AGAIN_NS, Happening::Start(node));
-            }
-            Started::Runs => self.started(node),
-        }
-        Ok(())
-    }
-
-    pub(super) fn started(&mut self, node: usize) {
-        self.nodes[node].observe();
-        self.usual_disk(node);
-        self.arm(node);
-    }
-
     pub(super) fn stall_disk(&mut self, node: usize, latency: u64, nanos: u64) {
         if let Some(member) = &mut self.nodes[node].member {
             member.replica_mut().disk_mut().set_latency(latency);
@@ -732,7 +690,7 @@ impl World {
         }
     }
 
-    fn usual_disk(&mut self, node: usize) {
+    pub(super) fn usual_disk(&mut self, node: usize) {
         let usual = if self.healed { faults::LATENCY_NS } else { self.usual_latency[node] };
         if let Some(member) = &mut self.nodes[node].member {
             member.replica_mut().disk_mut().set_latency(usual);
@@ -753,6 +711,7 @@ impl World {
         let applied = |n: &SimNode| n.member.as_ref().map(|m| m.replica().node().applied().0);
         self.healed_at = self.nodes.iter().filter_map(applied).max().unwrap_or(0);
         self.network.heal(0);
+        (self.eight, self.twice) = (None, None);
         for node in 0..SEATS {
             (self.nodes[node].paused_until, self.nodes[node].asleep_until) = (0, 0);
             self.make_room(node);

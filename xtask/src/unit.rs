@@ -35,6 +35,19 @@ pub fn fuzz(seconds: &[&str]) -> Outcome {
     cargo_test(command).unwrap_or_else(|why| Outcome::of(Err(why)))
 }
 
+/// The core with its planted bugs, in the folder of such builds: what the table of scenarios
+/// says fails without its mechanism does.
+pub fn scenarios(_: &[&str]) -> Outcome {
+    let planted = |target: std::path::PathBuf| {
+        let args = ["test", "--release", "-p", "quorate-raft", "--features", "planted"];
+        let mut command = cargo::command(&args);
+        command.args(["--test", "planted", "--test", "scenarios"]);
+        command.env("CARGO_TARGET_DIR", target.join("planted"));
+        cargo_test(command)
+    };
+    cargo::target_dir().and_then(planted).unwrap_or_else(|why| Outcome::of(Err(why)))
+}
+
 fn cargo_test(mut command: Command) -> Result<Outcome, String> {
     let mut child =
         command.stdout(Stdio::piped()).spawn().map_err(|e| format!("cargo test: {e}"))?;

@@ -20,9 +20,19 @@ mod world;
 use quorate_raft::planted::{Bug, plant};
 
 #[cfg(test)]
-const LOOSE: [(Bug, &str); 2] = [
+const LOOSE: [(Bug, &str); 4] = [
     (Bug::AbortLoose, include_str!("../../testdata/node/loose-abort-would-make-two-truths")),
     (Bug::LeaveLoose, include_str!("../../testdata/node/loose-leave-would-make-two-truths")),
+    (
+        Bug::OldTermByCounting,
+        include_str!(
+            "../../testdata/node/previous-term-commitment-figure-8-abcd-the-entry-is-replaced"
+        ),
+    ),
+    (
+        Bug::PreviousByIndex,
+        include_str!("../../testdata/node/six-follower-logs-against-a-new-leader"),
+    ),
 ];
 
 #[test]
