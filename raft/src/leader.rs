@@ -154,6 +154,15 @@ impl Node {
         out.done.push((ticket, refused));
     }
 
+    /// What the member acknowledged must be on its disk: its next answer tells.
+    pub(crate) fn peer_restarted(&mut self, peer: MemberId) {
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(progress) = leader.progress.get_mut(&peer)
+        {
+            progress.restarted();
+        }
+    }
+
     /// A follower's answer in this term.
     pub(crate) fn follower_answered(&mut self, from: MemberId, body: Body, out: &mut Output) {
         let Role::Leader(leader) = &mut self.role else { return };
@@ -165,6 +174,17 @@ impl Node {
         };
         if *round > progress.asked {
             return ignore(from, "an answer to a round that was not asked", out);
+        }
+        if let State::Quarantine = progress.state {
+            return ignore(from, "an answer of a member in quarantine", out);
+        }
+        if let Body::AppendReply { answer: Answer::Mismatch { prev, hint }, .. } = &body
+            && progress.forgot(*prev, *hint)
+            && !planted::is(Bug::ForgetfulCounts)
+        {
+            let (holds, acknowledged) = (hint.index, progress.matched);
+            progress.quarantine();
+            return out.events.push(Event::Quarantined { member: from, holds, acknowledged });
         }
         progress.heard = self.now;
         progress.acked = progress.acked.max(*round);
@@ -271,6 +291,9 @@ impl Node {
             return;
         }
         let behind = progress.next <= base;
+        if let State::Quarantine = progress.state {
+            return;
+        }
         if behind
             && !matches!(progress.state, State::Snapshot(_))
             && let Some(snapshot) = self.log.snapshot()

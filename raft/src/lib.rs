@@ -90,5 +90,6 @@ pub use message::{
     Write,
 };
 pub use node::{Node, Restored, RoleName};
+pub use progress::Standing;
 pub use quorum::{has_quorum, quorum_value};
 pub use types::{Entry, Index, IoSeq, Kind, LogId, Malformed, MemberId, Round, Term, Ticket, Time};

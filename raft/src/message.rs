@@ -27,6 +27,9 @@ pub enum Input {
     /// The host saw the current connection to this peer end, without a goodbye and without a
     /// successor. A hint: it may cost an election and nothing else.
     PeerLost(MemberId),
+    /// A newer process of this peer was met, and its messages follow. What the one before it sent
+    /// may come as late as now, but in order.
+    PeerRestarted(MemberId),
     /// All writes up to here are durable.
     Durable(IoSeq),
     /// The state machine has applied all entries up to here.
@@ -216,6 +219,17 @@ pub enum Event {
     /// This member's own no-op of its term has been handed to `apply`: from here on it may expire
     /// and acknowledge.
     LeaderReady(Term),
+    /// The log of this member ends before what an earlier process of it acknowledged in this term:
+    /// its disk forgot, and may have forgotten a vote as well. This leader counts it for nothing
+    /// any more.
+    Quarantined {
+        /// Whose disk forgot.
+        member: MemberId,
+        /// It holds nothing of this leader's log after this.
+        holds: Index,
+        /// What it had acknowledged.
+        acknowledged: Index,
+    },
     /// Put the state machine back to this; entries after it follow.
     SnapshotInstalled(Snapshot),
     /// A configuration took effect.

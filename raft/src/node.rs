@@ -12,6 +12,7 @@ use crate::leader::Leader;
 use crate::log::{Log, configuration_of};
 use crate::message::{Body, Envelope, Event, Input, Message, Outcome, Output, Snapshot, Why};
 use crate::planted::{self, Bug};
+use crate::progress::Standing;
 use crate::random::Random;
 use crate::types::{Entry, Index, IoSeq, LogId, MemberId, Term, Ticket, Time};
 use crate::writes::Writes;
@@ -123,6 +124,7 @@ impl Node {
             Input::Timer => self.timer(out),
             Input::Recv(from, message) => self.receive(from, message, out),
             Input::PeerLost(peer) => self.peer_lost(peer),
+            Input::PeerRestarted(peer) => self.peer_restarted(peer),
             Input::Durable(seq) => self.durable_upto(seq, out),
             Input::Applied(index) => self.applied = self.applied.max(index.min(self.handed)),
             Input::SnapshotBuilt(snapshot) => self.snapshot_built(snapshot, out),
@@ -413,6 +415,13 @@ impl Node {
     #[must_use]
     pub fn configuration_index(&self) -> Index {
         self.log.configuration_index()
+    }
+
+    /// What a leader knows of each other member; nothing anywhere else.
+    pub fn followers(&self) -> impl Iterator<Item = (MemberId, Standing)> {
+        let leader = if let Role::Leader(leader) = &self.role { Some(leader) } else { None };
+        let all = leader.into_iter().flat_map(|leader| &leader.progress);
+        all.map(|(id, progress)| (*id, progress.standing()))
     }
 
     /// Whether this member was told not to stand.

@@ -95,6 +95,8 @@ bugs! {
     ReadJoinsOlderRound = "read-joins-older-round",
     /// A leader that heard of a quorum within T answers reads without a round.
     ReadByLease = "read-by-lease",
+    /// A member whose disk forgot what it had acknowledged counts as before.
+    ForgetfulCounts = "forgetful-counts",
     /// A transfer that is not taken is never given up.
     TransferForEver = "transfer-for-ever",
 }

@@ -1,7 +1,8 @@
 //! What a leader knows of one other member, and what it may send it next.
 //!
-//! Invariants: `matched < next <= last + 1`; `matched` never falls; what is on the way stays within
-//! the window. Must not know the clock's use or the quorum.
+//! Invariants: `matched < next <= last + 1`; `matched` never falls but to 0, for good, when the
+//! member's disk is seen to have forgotten; what is on the way stays within the window. Must not
+//! know the clock's use or the quorum.
 
 use crate::config::Config;
 use crate::log::Log;
@@ -9,10 +10,23 @@ use crate::message::Snapshot;
 use crate::types::{Index, LogId, Round, Time};
 use std::collections::VecDeque;
 
+/// What a leader knows of another member, for whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its log equals the leader's up to here, durably; 0 where that is not known.
+    pub matched: Index,
+    /// When it answered last in this term, or when the leader began to count.
+    pub heard: Time,
+    /// Its disk forgot what it had acknowledged: it counts for nothing.
+    pub quarantined: bool,
+}
+
 #[derive(Clone, Hash)]
 pub(crate) struct Progress {
     /// The member's log equals ours up to here, durably there.
     pub(crate) matched: Index,
+    /// What earlier processes of the member acknowledged; the present one holds as much.
+    pub(crate) acknowledged: Index,
     /// The next entry to send.
     pub(crate) next: Index,
     pub(crate) state: State,
@@ -39,6 +53,8 @@ pub(crate) enum State {
     Stream(Window),
     /// Its log ends before ours begins.
     Snapshot(Sending),
+    /// Its disk forgot what it had acknowledged: it counts for nothing, and is sent nothing.
+    Quarantine,
 }
 
 /// Messages on their way: the last index and the bytes of each.
@@ -79,6 +95,7 @@ impl Progress {
         assert!(next > Index(0));
         Progress {
             matched: Index(0),
+            acknowledged: Index(0),
             next,
             state: State::Probe { waiting: false },
             heard: now,
@@ -106,7 +123,7 @@ impl Progress {
                 (empty || (entries > 0 && bytes > 0))
                     .then_some((entries, bytes.min(config.frame_bytes)))
             }
-            State::Probe { waiting: true } | State::Snapshot(_) => None,
+            State::Probe { waiting: true } | State::Snapshot(_) | State::Quarantine => None,
         }
     }
 
@@ -120,8 +137,33 @@ impl Progress {
                 window.bytes += bytes;
                 self.next = last.next();
             }
-            State::Snapshot(_) => {}
+            State::Snapshot(_) | State::Quarantine => {}
         }
+    }
+
+    /// A newer process of it is up; what was on its way to the one before is lost.
+    pub(crate) fn restarted(&mut self) {
+        self.acknowledged = self.matched;
+        if let State::Probe { .. } | State::Stream(_) = self.state {
+            self.next = self.matched.next();
+            self.state = State::Probe { waiting: false };
+        }
+    }
+
+    /// Whether a refusal says that the log ends before what an earlier process acknowledged in this
+    /// term. Within the term nothing deletes that, so the disk did.
+    pub(crate) fn forgot(&self, prev: LogId, hint: LogId) -> bool {
+        prev.index >= self.acknowledged && hint.index < self.acknowledged
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let quarantined = matches!(self.state, State::Quarantine);
+        Standing { matched: self.matched, heard: self.heard, quarantined }
+    }
+
+    /// Counts for nothing from now on.
+    pub(crate) fn quarantine(&mut self) {
+        *self = Progress { state: State::Quarantine, ..Progress::new(self.next, Time(0)) };
     }
 
     /// Its log equals ours up to `index`, durably. An old answer lowers nothing, and one of 0
@@ -148,6 +190,7 @@ impl Progress {
                     self.state = State::Stream(Window::default());
                 }
             }
+            State::Quarantine => {}
         }
     }
 
@@ -156,7 +199,7 @@ impl Progress {
     /// what was acknowledged since is old as well, or its sender is not to be helped.
     pub(crate) fn reject(&mut self, prev: LogId, hint: LogId, log: &Log) {
         let old = match self.state {
-            State::Snapshot(_) => true,
+            State::Snapshot(_) | State::Quarantine => true,
             State::Probe { .. } => prev.index.next() != self.next,
             State::Stream(_) => prev.index >= self.next,
         };
@@ -206,6 +249,8 @@ impl Progress {
     pub(crate) fn check(&self, last: Index) {
         assert!(self.matched < self.next && self.next <= last.next());
         assert!(self.acked <= self.asked, "nobody acknowledges what was not asked");
+        let counted = self.matched > Index(0) || self.acked > Round(0);
+        assert!(!counted || !matches!(self.state, State::Quarantine));
         if let State::Stream(window) = &self.state {
             assert!(window.bytes == window.messages.iter().map(|(_, bytes)| bytes).sum());
             assert!(window.messages.iter().is_sorted());

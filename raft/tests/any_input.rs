@@ -135,7 +135,8 @@ impl Dice {
         let helped = self.help(node, issued).filter(|_| self.below(3) == 0);
         match self.below(42) {
             _ if helped.is_some() => helped.unwrap_or(Input::Timer),
-            0 => Input::PeerLost(peer),
+            0 if self.below(2) == 0 => Input::PeerLost(peer),
+            0 => Input::PeerRestarted(peer),
             1 => Input::Durable(IoSeq(self.below(issued.0 + 2))),
             2 | 3 => Input::Durable(issued),
             4 => Input::Applied(Index(self.number(node.commit().index.0))),

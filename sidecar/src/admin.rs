@@ -1,6 +1,7 @@
 //! `quorate.admin.v1.Members`: for the operator and people.
 
 use crate::api::Node;
+use crate::clock;
 use crate::driver::{Bootstrap, Inbox, Retire, StatusView, Work};
 use crate::member::Event;
 use crate::replica::Event as ReplicaEvent;
@@ -8,10 +9,11 @@ use quorate_locks::{Command, limits};
 use quorate_proto::admin::members_server::Members;
 use quorate_proto::admin::{
     BootstrapRequest, BootstrapResponse, ChangeMembershipRequest, ChangeMembershipResponse,
-    DrainRequest, DrainResponse, RetireRequest, RetireResponse, StatusRequest, StatusResponse,
-    TransferLeadershipRequest, TransferLeadershipResponse, UndrainRequest, UndrainResponse, Voter,
+    DrainRequest, DrainResponse, Follower, RetireRequest, RetireResponse, StatusRequest,
+    StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse, UndrainRequest,
+    UndrainResponse, Voter,
 };
-use quorate_raft::{Change, Configuration, Index, MemberId, Outcome, Refused};
+use quorate_raft::{Change, Configuration, Index, MemberId, Outcome, Refused, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,6 +178,17 @@ fn start(epoch: u32, last_n: u64) -> Result<Command, Status> {
     Ok(Command::Start { epoch, last_n })
 }
 
+/// What the leader knows of a follower.
+fn follower((member, standing): &(MemberId, Standing)) -> Follower {
+    let silent_ns = clock::now().since(standing.heard);
+    Follower {
+        member_id: member.0.to_le_bytes().to_vec(),
+        matched: standing.matched.0,
+        silent_ms: silent_ns / 1_000_000,
+        quarantined: standing.quarantined,
+    }
+}
+
 #[tonic::async_trait]
 impl Members for Admin {
     async fn bootstrap(
@@ -230,6 +243,7 @@ impl Members for Admin {
             last_token: view.last_token.0,
             life: view.life.0,
             snapshot: view.snapshot.0,
+            followers: view.followers.iter().map(follower).collect(),
         }))
     }
 

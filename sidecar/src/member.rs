@@ -11,7 +11,7 @@ use crate::reason::Failure;
 use crate::replica::{self, Effect, Event as ReplicaEvent, Replica};
 use crate::wal::Disk;
 use quorate_locks::Attachment;
-use quorate_raft::{Configuration, MemberId, Outcome, Time};
+use quorate_raft::{Configuration, Index, MemberId, Outcome, Time};
 
 /// One thing that happens to a member.
 #[derive(Debug)]
@@ -52,6 +52,15 @@ pub enum Action {
     Changed(u64, Outcome),
     /// A peer's message made no sense.
     Ignored(MemberId, &'static str),
+    /// Hear this member no more: its log ends before what it had acknowledged.
+    Quarantine {
+        /// Whose disk forgot.
+        member: MemberId,
+        /// It holds nothing of this leader's log after this.
+        holds: Index,
+        /// What it had acknowledged.
+        acknowledged: Index,
+    },
 }
 
 /// See the module.
@@ -141,7 +150,10 @@ impl<D: Disk> Member<D> {
     fn replica_effect(&mut self, now: Time, effect: Effect, actions: &mut Vec<Action>) {
         let machine = self.replica.machine();
         let input = match &effect {
-            Effect::Send(..) | Effect::Ignored(..) | Effect::Changed(..) => None,
+            Effect::Send(..)
+            | Effect::Ignored(..)
+            | Effect::Quarantined { .. }
+            | Effect::Changed(..) => None,
             Effect::Reply(reply) => Some(Input::Reply(reply.clone())),
             Effect::Ack(ack) => Some(Input::Ack(ack.clone())),
             Effect::Applied { id, answer, events } => {
@@ -157,6 +169,9 @@ impl<D: Disk> Member<D> {
         match effect {
             Effect::Send(to, message) => actions.push(Action::Send(to, message)),
             Effect::Ignored(from, why) => actions.push(Action::Ignored(from, why)),
+            Effect::Quarantined { member, holds, acknowledged } => {
+                actions.push(Action::Quarantine { member, holds, acknowledged });
+            }
             Effect::Changed(request, outcome) => actions.push(Action::Changed(request, outcome)),
             Effect::Configuration(configuration) => {
                 actions.push(Action::Configuration(configuration));

@@ -236,8 +236,8 @@ impl Checker {
             machine.sessions().map(|(id, s)| (id.0, s.generation().0, s.ttl_ms())).collect();
         let expected = self.model.sessions();
         if sessions != expected {
-            let only = |these: &[_], those: &[_]| -> Vec<_> {
-                these.iter().filter(|session| !those.contains(session)).copied().collect()
+            let only = |these: &[(u64, u64, u32)], those: &[(u64, u64, u32)]| {
+                these.iter().filter(|one| !those.contains(one)).copied().collect::<Vec<_>>()
             };
             return Err(format!(
                 "member {id} at {applied} alone has sessions {:?}, the model alone {:?}",

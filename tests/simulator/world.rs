@@ -609,6 +609,10 @@ impl World {
             Action::Finish(call, Ok(Some(told))) => self.tell(call, Ok(told), true),
             Action::Finish(call, Err(failure)) => self.tell(call, Err(failure), true),
             Action::Changed(request, outcome) => self.changed(request, &outcome),
+            Action::Quarantine { member, holds, acknowledged } => {
+                let (holds, had) = (holds.0, acknowledged.0);
+                self.broken = Some(format!("{member} holds {holds}, and had acknowledged {had}"));
+            }
             Action::Finish(_, Ok(None)) | Action::Configuration(_) | Action::Ignored(..) => {}
         }
     }
@@ -626,8 +630,12 @@ impl World {
             self.count("message of an older life");
             return;
         }
+        let restarted = *heard > 0 && boot > *heard;
         *heard = boot;
         let id = self.nodes[from].id;
+        if restarted {
+            self.deliver(to, Event::Replica(ReplicaEvent::PeerRestarted(id)));
+        }
         self.deliver(to, Event::Replica(ReplicaEvent::Peer(id, message)));
     }
 

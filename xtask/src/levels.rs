@@ -72,13 +72,7 @@ pub const LEVELS: &[Level] = &[
         &["planted", "--kept"],
         &["planted"],
     ),
-    system(
-        "scenarios",
-        "without its mechanism each scenario fails",
-        unit::scenarios,
-        &[],
-        &[],
-    ),
+    system("scenarios", "without its mechanism each scenario fails", unit::scenarios, &[], &[]),
     system("zoo", "every planted bug is caught by something", zoo::level, &["--kept"], &[]),
     system(
         "restart",

@@ -86,6 +86,23 @@ pub struct StatusResponse {
     /// The last entry of the newest snapshot; 0: none.
     #[prost(uint64, tag = "25")]
     pub snapshot: u64,
+    /// As the leader: what it knows of each other member.
+    #[prost(message, repeated, tag = "26")]
+    pub followers: ::prost::alloc::vec::Vec<Follower>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Follower {
+    #[prost(bytes = "vec", tag = "1")]
+    pub member_id: ::prost::alloc::vec::Vec<u8>,
+    /// Its log equals the leader's up to here, durably.
+    #[prost(uint64, tag = "2")]
+    pub matched: u64,
+    /// Since it answered last in this term.
+    #[prost(uint64, tag = "3")]
+    pub silent_ms: u64,
+    /// Its disk lost what it had acknowledged: it is not listened to any more. Remove it, and add a member with an empty disk.
+    #[prost(bool, tag = "4")]
+    pub quarantined: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ChangeMembershipRequest {

@@ -92,6 +92,10 @@ pub fn event(event: &Event) -> String {
     match event {
         Event::Leader { term, leader } => format!("leader of {}: {}", term.0, member(*leader)),
         Event::LeaderReady(term) => format!("ready to lead {}", term.0),
+        Event::Quarantined { member, holds, acknowledged } => {
+            let (holds, had) = (holds.0, acknowledged.0);
+            format!("quarantines {member}: it holds {holds}, and had acknowledged {had}")
+        }
         Event::SnapshotInstalled(snapshot) => format!("installed {}", snapshot.last),
         Event::Configuration(configuration) => {
             format!("configuration {}", self::configuration(configuration))

@@ -159,6 +159,7 @@ impl Script {
                 vec![Input::Timer]
             }
             "lost" => vec![Input::PeerLost(MemberId(words.0[1].parse().unwrap()))],
+            "restarted" => vec![Input::PeerRestarted(MemberId(words.0[1].parse().unwrap()))],
             "applied" => vec![Input::Applied(Index(words.0[1].parse().unwrap()))],
             "propose" => {
                 let commands = words.0[1..].iter();

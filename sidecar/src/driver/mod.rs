@@ -424,6 +424,9 @@ impl Driver {
                     }
                 }
                 Action::Ignored(from, why) => self.metrics.peer_ignored(from, why),
+                Action::Quarantine { member, holds, acknowledged } => {
+                    self.peers.quarantine(member, holds, acknowledged);
+                }
             }
         }
         actions.append(&mut more);

@@ -4,7 +4,7 @@ use crate::member::Member;
 use crate::replica::Counts;
 use crate::wal::{DataDir, Disk};
 use quorate_locks::Token;
-use quorate_raft::{Configuration, Index, MemberId, RoleName, Term};
+use quorate_raft::{Configuration, Index, MemberId, RoleName, Standing, Term};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -59,6 +59,8 @@ pub struct StatusView {
     pub life: Token,
     /// The last entry of the newest snapshot.
     pub snapshot: Index,
+    /// As the leader: what it knows of each other member.
+    pub followers: Vec<(MemberId, Standing)>,
     /// Calls of clients open here.
     pub calls: usize,
     /// Flushes of the log since the start.
@@ -102,6 +104,7 @@ impl StatusView {
             last_token: replica.machine().last_token(),
             life: replica.machine().life(),
             snapshot: node.snapshot().map_or(Index(0), |snapshot| snapshot.last.index),
+            followers: node.followers().collect(),
             calls: member.agent().call_count(),
             flushes: replica.wal().stats().flushes(),
             written_bytes: replica.wal().stats().written_bytes(),
@@ -138,6 +141,7 @@ impl StatusView {
             last_token: Token(0),
             life: Token(0),
             snapshot: Index(0),
+            followers: Vec::new(),
             calls: 0,
             flushes: 0,
             written_bytes: 0,

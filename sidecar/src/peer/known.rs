@@ -4,8 +4,9 @@
 //! peer that has seen one boot of a member finds it in every later list of that member, unless the
 //! disk went back in time or was copied. Then the member may have forgotten a vote, and is refused.
 //! More restarts of a rolled-back disk do not help it: the remembered pair never comes back.
+//! A disk whose log alone went back is found by the leader, and refused here from then on.
 
-use quorate_raft::MemberId;
+use quorate_raft::{Index, MemberId};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -40,6 +41,13 @@ pub enum Refusal {
     },
     /// Its list of boots cannot be: too long, not rising, or not ending with its own boot.
     Malformed,
+    /// Its log lost entries that it had acknowledged.
+    Lost {
+        /// The last entry that it holds of the leader's log.
+        holds: Index,
+        /// The last that it had acknowledged.
+        acknowledged: Index,
+    },
     /// Too many peers.
     Full,
 }
@@ -57,6 +65,12 @@ impl fmt::Display for Refusal {
                 "its disk does not know its boot {known}, seen before: the disk went back in \
                  time or is a copy; remove this member and add a new one with an empty disk"
             ),
+            Refusal::Lost { holds, acknowledged } => write!(
+                f,
+                "its log ends at {}, and it had acknowledged {}: its disk lost what was synced; \
+                 remove this member and add a new one with an empty disk",
+                holds.0, acknowledged.0
+            ),
             Refusal::Malformed => write!(
                 f,
                 "its list of boots is not 1 to {BOOTS_MAX} rising numbers that end with its own \
@@ -71,6 +85,16 @@ impl fmt::Display for Refusal {
 #[derive(Debug, Default)]
 pub struct Known {
     newest: BTreeMap<MemberId, Boot>,
+    lost: BTreeMap<MemberId, Refusal>,
+}
+
+/// A peer that may be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// For the first time, or the same process again.
+    AsBefore,
+    /// A newer process of it than the one heard before.
+    Restarted,
 }
 
 impl Known {
@@ -78,8 +102,11 @@ impl Known {
     ///
     /// # Errors
     /// Why the peer is not to be listened to. Then nothing changed.
-    pub fn meet(&mut self, peer: MemberId, boot: Boot, boots: &[Boot]) -> Result<(), Refusal> {
+    pub fn meet(&mut self, peer: MemberId, boot: Boot, boots: &[Boot]) -> Result<Met, Refusal> {
         check_list(boot, boots)?;
+        if let Some(lost) = self.lost.get(&peer) {
+            return Err(*lost);
+        }
         if let Some(known) = self.newest.get(&peer).copied() {
             if boot.seq < known.seq {
                 return Err(Refusal::Older { shown: boot.seq, known: known.seq });
@@ -93,7 +120,15 @@ impl Known {
         let before = self.newest.insert(peer, boot);
         assert!(before.is_none_or(|before| before <= boot), "a pin never goes back");
         assert!(self.newest.len() <= PEERS_MAX);
-        Ok(())
+        let restarted = before.is_some_and(|before| before < boot);
+        Ok(if restarted { Met::Restarted } else { Met::AsBefore })
+    }
+
+    /// Refuses a peer for as long as this process lives: its log ends at `holds`, and it had
+    /// acknowledged more.
+    pub fn quarantine(&mut self, peer: MemberId, holds: Index, acknowledged: Index) {
+        assert!(holds < acknowledged, "a log that holds all is no loss");
+        self.lost.insert(peer, Refusal::Lost { holds, acknowledged });
     }
 }
 
@@ -121,9 +156,10 @@ mod tests {
     fn a_restart_is_welcome_and_an_older_process_is_not() {
         let mut known = Known::default();
         let (first, second) = (boot(1, 11), boot(2, 12));
-        assert_eq!(known.meet(PEER, first, &[first]), Ok(()));
-        assert_eq!(known.meet(PEER, first, &[first]), Ok(()), "the same boot dials again");
-        assert_eq!(known.meet(PEER, second, &[first, second]), Ok(()));
+        assert_eq!(known.meet(PEER, first, &[first]), Ok(Met::AsBefore));
+        let again = known.meet(PEER, first, &[first]);
+        assert_eq!(again, Ok(Met::AsBefore), "the same boot dials again");
+        assert_eq!(known.meet(PEER, second, &[first, second]), Ok(Met::Restarted));
         let refused = known.meet(PEER, first, &[first]);
         assert_eq!(refused, Err(Refusal::Older { shown: 1, known: 2 }));
     }
@@ -132,7 +168,7 @@ mod tests {
     fn a_rolled_back_disk_stays_out_however_often_it_restarts() {
         let mut known = Known::default();
         let seen = [boot(1, 11), boot(2, 12), boot(3, 13)];
-        assert_eq!(known.meet(PEER, seen[2], &seen), Ok(()));
+        assert_eq!(known.meet(PEER, seen[2], &seen), Ok(Met::AsBefore));
         let mut boots = vec![boot(1, 11)];
         for seq in 2..40 {
             boots.push(boot(seq, 100 + seq));
@@ -147,10 +183,22 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_lost_entries_stays_out_through_restarts() {
+        let mut known = Known::default();
+        let (first, second) = (boot(1, 11), boot(2, 12));
+        assert_eq!(known.meet(PEER, first, &[first]), Ok(Met::AsBefore));
+        known.quarantine(PEER, Index(3), Index(5));
+        let lost = Refusal::Lost { holds: Index(3), acknowledged: Index(5) };
+        assert_eq!(known.meet(PEER, first, &[first]), Err(lost));
+        assert_eq!(known.meet(PEER, second, &[first, second]), Err(lost));
+        assert!(lost.to_string().starts_with("its log ends at 3, and it had acknowledged 5"));
+    }
+
+    #[test]
     fn of_two_copies_of_a_disk_only_the_first_is_heard() {
         let mut known = Known::default();
         let old = boot(4, 14);
-        assert_eq!(known.meet(PEER, boot(5, 1), &[old, boot(5, 1)]), Ok(()));
+        assert_eq!(known.meet(PEER, boot(5, 1), &[old, boot(5, 1)]), Ok(Met::AsBefore));
         let refused = known.meet(PEER, boot(5, 2), &[old, boot(5, 2)]);
         assert_eq!(refused, Err(Refusal::Forgot { known: 5 }));
     }

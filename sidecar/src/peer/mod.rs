@@ -26,9 +26,9 @@ use crate::tls::Tls;
 use crate::transport::Wire;
 use client::Link;
 use convert::Greeting;
-use known::{Known, Refusal};
+use known::{Known, Met, Refusal};
 use quorate_proto::peer::peer_server::PeerServer;
-use quorate_raft::MemberId;
+use quorate_raft::{Index, MemberId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -87,6 +87,8 @@ pub trait PeerSink: Send + Sync + 'static {
     fn received(&self, from: MemberId, message: PeerMessage);
     /// The stream from this member ended without a goodbye, and no newer one is up.
     fn lost(&self, peer: MemberId);
+    /// A newer process of this member was met; nothing of it was told yet.
+    fn restarted(&self, peer: MemberId);
     /// This blank member was called by its id in the name of this cluster. True once that is
     /// durable. May wait for the disk.
     fn cluster_learned(&self, cluster: u128) -> bool;
@@ -221,6 +223,18 @@ impl Peers {
         self.shared.set_cluster(cluster);
     }
 
+    /// Hears this member no more, nor any later process of it: its log lost entries that it had
+    /// acknowledged.
+    pub fn quarantine(&self, member: MemberId, holds: Index, acknowledged: Index) {
+        let mut state = self.shared.lock();
+        state.known.quarantine(member, holds, acknowledged);
+        // Dropping the entry ends the stream that is heard.
+        let name = state.inbound.remove(&member).map(|inbound| inbound.name).unwrap_or_default();
+        drop(state);
+        let why = Refusal::Lost { holds, acknowledged };
+        self.shared.report(format!("member {member} {name:?} is in quarantine: {why}"));
+    }
+
     /// A planned end: every peer is sent what waits for it, then a goodbye; nothing is dialled or
     /// sent any more.
     pub fn goodbye(&self) {
@@ -315,7 +329,11 @@ impl Shared {
     }
 
     fn meet(&self, peer: MemberId, boot: Boot, boots: &[Boot]) -> Result<(), Refusal> {
-        self.lock().known.meet(peer, boot, boots)
+        let met = self.lock().known.meet(peer, boot, boots)?;
+        if met == Met::Restarted {
+            self.sink.restarted(peer);
+        }
+        Ok(())
     }
 
     /// Makes sure that a task dials this peer.

@@ -21,6 +21,7 @@ const CLUSTER: u128 = 0xC1;
 enum Heard {
     Message(MemberId, PeerMessage),
     Lost(MemberId),
+    Restarted(MemberId),
     Cluster(u128),
     Name(MemberId, String),
     Line(String),
@@ -41,6 +42,9 @@ impl PeerSink for Ear {
     }
     fn lost(&self, peer: MemberId) {
         self.tell(Heard::Lost(peer));
+    }
+    fn restarted(&self, peer: MemberId) {
+        self.tell(Heard::Restarted(peer));
     }
     fn cluster_learned(&self, cluster: u128) -> bool {
         self.tell(Heard::Cluster(cluster));
@@ -316,6 +320,22 @@ fn a_member_of_another_cluster_and_a_replaced_disk_are_refused() {
     other.hears_line("hello.to is another member");
     assert_eq!(first.metrics.peer_dials.get(), 0);
     assert!(first.metrics.peer_refused.get() > 0 && other.metrics.peer_refused.get() > 0);
+}
+
+#[test]
+fn a_member_whose_log_lost_entries_is_heard_no_more() {
+    let ports = Ports::new(2);
+    let first = ports.start(setup(1));
+    let second = ports.start(setup(2));
+    both_connect(&first, &second, (1, 2));
+    second.kill();
+    let second = ports.start(Setup { boots: boots(2), ..setup(2) });
+    first.hears(|heard| *heard == Heard::Restarted(MemberId(2)));
+    both_connect(&first, &second, (1, 2));
+    first.peers.quarantine(MemberId(2), Index(3), Index(5));
+    first.hears_line("is in quarantine: its log ends at 3, and it had acknowledged 5");
+    second.hears_line("its log ends at 3, and it had acknowledged 5");
+    until("the end of its stream", || !first.peers.connected().iter().any(|peer| peer.inbound));
 }
 
 #[test]

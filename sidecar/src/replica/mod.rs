@@ -51,6 +51,8 @@ pub enum Event {
     Peer(MemberId, PeerMessage),
     /// The connection from this member ended, and nothing says that it was on purpose.
     PeerLost(MemberId),
+    /// A newer process of this member was met; its messages follow.
+    PeerRestarted(MemberId),
     /// Writes up to here are on the disk.
     Durable(IoSeq),
     /// Whether the disk has room for more than the reserve.
@@ -109,6 +111,15 @@ pub enum Effect {
     Changed(u64, Outcome),
     /// A peer's message made no sense: one log line.
     Ignored(MemberId, &'static str),
+    /// This member's disk forgot what it had acknowledged: it is not to be heard any more.
+    Quarantined {
+        /// Whose.
+        member: MemberId,
+        /// It holds nothing of the leader's log after this.
+        holds: Index,
+        /// What it had acknowledged.
+        acknowledged: Index,
+    },
 }
 
 /// Counts since the start of the process.
@@ -192,6 +203,7 @@ impl<D: Disk> Replica<D> {
             }
             Event::Peer(from, message) => self.receive(now, from, message, effects),
             Event::PeerLost(peer) => self.step(now, Input::PeerLost(peer), effects),
+            Event::PeerRestarted(peer) => self.step(now, Input::PeerRestarted(peer), effects),
             Event::Durable(seq) => self.durable(now, seq, effects),
             Event::Space { full } => self.full = full,
             Event::Forward(forward) => self.forward(now, Origin::Local, forward, effects),
@@ -536,6 +548,9 @@ impl<D: Disk> Replica<D> {
                 effects.push(Effect::Configuration(configuration));
             }
             RaftEvent::Campaign { pre, .. } => self.counts.elections += u64::from(!pre),
+            RaftEvent::Quarantined { member, holds, acknowledged } => {
+                effects.push(Effect::Quarantined { member, holds, acknowledged });
+            }
             RaftEvent::Ignored { from, why } => effects.push(Effect::Ignored(from, why)),
         }
     }

@@ -47,6 +47,10 @@ impl PeerSink for Sink {
         self.inbox.push(Work::Event(Event::Replica(ReplicaEvent::PeerLost(peer))));
     }
 
+    fn restarted(&self, peer: MemberId) {
+        self.inbox.push(Work::Event(Event::Replica(ReplicaEvent::PeerRestarted(peer))));
+    }
+
     fn cluster_learned(&self, cluster: u128) -> bool {
         let (sender, receiver) = mpsc::channel();
         self.inbox.push(Work::LearnCluster(cluster, sender));

@@ -244,7 +244,9 @@ impl Group {
             5 => self.step(at, Input::Read(ticket)),
             6 => {
                 let peer = MemberId((1 + self.random.below(3)).into());
-                self.step(at, Input::PeerLost(peer));
+                let lost = self.random.below(2) == 0;
+                let input = if lost { Input::PeerLost(peer) } else { Input::PeerRestarted(peer) };
+                self.step(at, input);
             }
             7 => self.step(at, Input::Transfer(ticket, None)),
             8 => {

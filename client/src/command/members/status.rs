@@ -4,7 +4,7 @@ use crate::admin::{Group, Reached, hexadecimal, names};
 use crate::cli::Output;
 use crate::command::{print, table};
 use crate::paint::{Ink, ink, safe};
-use quorate_proto::admin::{StatusResponse, Voter};
+use quorate_proto::admin::{Follower, StatusResponse, Voter};
 use serde_json::{Value, json};
 
 /// One row a member; then what is true of the group as its leader, or else the first, sees it.
@@ -46,6 +46,10 @@ fn row(status: &StatusResponse) -> Vec<String> {
     cells
 }
 
+fn members(status: &StatusResponse) -> impl Iterator<Item = &Voter> {
+    status.voters.iter().chain(&status.learners).chain(&status.outgoing)
+}
+
 fn summary(status: &StatusResponse) -> Vec<String> {
     let list = |of: &[Voter]| {
         let mut sorted: Vec<&String> = of.iter().map(|one| &one.name).collect();
@@ -70,6 +74,17 @@ fn summary(status: &StatusResponse) -> Vec<String> {
         status.last_token,
         status.last_token >> 48
     ));
+    for follower in status.followers.iter().filter(|follower| follower.quarantined) {
+        let id = &follower.member_id;
+        let name = members(status).find(|one| one.member_id == *id).map_or("", |one| &one.name);
+        let words = format!(
+            "in quarantine  {} {}: its disk lost what it had acknowledged; remove it, and add a \
+             member with an empty disk",
+            safe(name),
+            hexadecimal(id)
+        );
+        lines.push(ink(Ink::Yellow, &words));
+    }
     if status.hold_off_ms > 0 {
         let words = format!(
             "held off       nothing is granted until the leader has waited for {} s",
@@ -86,6 +101,14 @@ fn as_json(one: &Reached) -> Value {
         let member =
             |one: &Voter| json!({ "name": one.name, "member_id": hexadecimal(&one.member_id) });
         of.iter().map(member).collect()
+    };
+    let follower = |one: &Follower| {
+        json!({
+            "member_id": hexadecimal(&one.member_id),
+            "matched": one.matched,
+            "silent_ms": one.silent_ms,
+            "quarantined": one.quarantined,
+        })
     };
     json!({
         "admin": one.address.place,
@@ -105,6 +128,7 @@ fn as_json(one: &Reached) -> Value {
         "voters": list(&status.voters),
         "learners": list(&status.learners),
         "outgoing": list(&status.outgoing),
+        "followers": status.followers.iter().map(follower).collect::<Vec<_>>(),
         "sessions": status.sessions,
         "epoch": status.last_token >> 48,
         "last_token": status.last_token.to_string(),
