@@ -1,10 +1,13 @@
 //! `quorate-check NAME`: one property of the real product a file, on real processes.
 
 mod frozen_sidecar;
+mod full_disk;
 mod idle;
+mod mounted;
 mod planted;
 mod powercut;
 mod restart;
+mod stalled_disk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +20,10 @@ Checks one property of the product on real processes.
       all members killed -9 under load: nothing acknowledged is lost (20)
   quorate-check powercut [--rounds N]
       the same with a power cut: needs root and loop devices (20)
+  quorate-check full-disk
+      claims are refused while the disk is full, and served again after: needs root
+  quorate-check stalled-disk [--rounds N]
+      the leader's disk stops for a while, and somebody else leads: needs root (5)
   quorate-check idle [--seconds N]
       an idle group writes nothing and uses next to nothing (60)
   quorate-check frozen-sidecar [--runs N] [--ttl D]
@@ -80,6 +87,8 @@ fn run() -> Result<(), String> {
     match check.as_str() {
         "restart" => restart::run(options.rounds.unwrap_or(20)),
         "powercut" => powercut::run(options.rounds.unwrap_or(20)),
+        "full-disk" => full_disk::run(),
+        "stalled-disk" => stalled_disk::run(options.rounds.unwrap_or(5)),
         "idle" => idle::run(options.seconds.unwrap_or(60)),
         "frozen-sidecar" => frozen_sidecar::run(
             options.runs.unwrap_or(50),

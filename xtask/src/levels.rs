@@ -91,6 +91,26 @@ pub const LEVELS: &[Level] = &[
             &["powercut", "--rounds", "20"],
         )
     },
+    Level {
+        needs: setup::disk_tools,
+        ..system(
+            "full-disk",
+            "a full disk refuses, keeps, and serves again; needs root and loop devices",
+            program::check,
+            &["full-disk"],
+            &["full-disk"],
+        )
+    },
+    Level {
+        needs: setup::disk_tools,
+        ..system(
+            "stalled-disk",
+            "a leader whose disk stalls hands over; needs root and loop devices",
+            program::check,
+            &["stalled-disk", "--rounds", "2"],
+            &["stalled-disk", "--rounds", "10"],
+        )
+    },
     system(
         "idle",
         "an idle group writes nothing",

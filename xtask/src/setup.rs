@@ -10,8 +10,13 @@ Installs what `cargo xtask test` needs of the system: mkfs.ext4, losetup, mount 
 the power-cut check. It uses apt-get where this is root; where it is not, it says what is missing.";
 
 /// Tools of the power-cut check, each with the package that has it.
-const TOOLS: [(&str, &str); 4] =
-    [("mkfs.ext4", "e2fsprogs"), ("losetup", "mount"), ("mount", "mount"), ("umount", "mount")];
+const TOOLS: [(&str, &str); 5] = [
+    ("mkfs.ext4", "e2fsprogs"),
+    ("fsfreeze", "util-linux"),
+    ("losetup", "mount"),
+    ("mount", "mount"),
+    ("umount", "mount"),
+];
 
 /// The verb.
 pub fn run(args: &[&str]) -> Result<(), String> {
