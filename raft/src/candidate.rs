@@ -59,12 +59,19 @@ impl Node {
     ///
     /// One that lost its vote by an entry not known to be committed still may, though it counts for
     /// nothing: it may be the only one that holds this entry, and then nobody else can be elected
-    /// (dissertation, section 4.2.2). It leads until that is committed.
+    /// (dissertation, section 4.2.2). It leads until that is committed. For the same reason a
+    /// drained one may: it leads until somebody takes over.
     pub(crate) fn may_stand(&self) -> bool {
         self.log.is_voter_from(self.commit.index, self.config.id)
-            && !self.drained
+            && !(self.drained && planted::is(Bug::DrainedNeverStands))
             && !self.is_disk_stalled()
             && self.term.0 < COUNT_MAX
+    }
+
+    /// Whether it stands as soon as it may. Who lost its vote, or was told to stay behind, stands
+    /// in one timeout after everybody else, and is never hurried.
+    pub(crate) fn is_eager(&self) -> bool {
+        self.log.configuration().is_voter(self.config.id) && !self.drained
     }
 
     fn other_voters(&self) -> Vec<MemberId> {
@@ -82,7 +89,7 @@ impl Node {
             Role::Leader(_) => None,
         };
         match hurry {
-            Some(pace) if pace < timeout && self.log.configuration().is_voter(self.config.id) => {
+            Some(pace) if pace < timeout && self.is_eager() => {
                 let wait = self.random.between(pace, pace.saturating_mul(3));
                 (self.now.after(wait), Some(pace.saturating_mul(2)))
             }

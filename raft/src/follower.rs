@@ -41,13 +41,12 @@ struct Append {
 }
 
 impl Node {
-    /// When to stand if nothing happens: uniform in T to 2 T. After all voters, if this member is
-    /// none any more and may only stand in for one.
+    /// When to stand if nothing happens: uniform in T to 2 T. After all others, if this member may
+    /// only stand in for one.
     pub(crate) fn election_deadline(&mut self) -> Time {
         let timeout = self.config.election_timeout_ns;
         let wait = self.random.between(timeout, timeout.saturating_mul(2));
-        let voter = self.log.configuration().is_voter(self.config.id);
-        self.now.after(wait).after(if voter { 0 } else { timeout })
+        self.now.after(wait).after(if self.is_eager() { 0 } else { timeout })
     }
 
     /// A blank member waits for others; an only voter has nobody to wait for.
@@ -63,12 +62,12 @@ impl Node {
         self.election_deadline()
     }
 
-    /// Stands within moments instead of T, if this member is a voter.
+    /// Stands within moments instead of T, if this member is eager.
     pub(crate) fn stand_soon(&mut self) {
-        let voter = self.log.configuration().is_voter(self.config.id);
+        let eager = self.is_eager();
         let soon = self.now.after(self.random.between(0, self.config.lost_first_ns));
         if let Role::Follower(follower) = &mut self.role {
-            follower.deadline = if voter { soon } else { follower.deadline };
+            follower.deadline = if eager { soon } else { follower.deadline };
             follower.hurry = Some(self.config.lost_retry_ns);
         }
     }
@@ -148,7 +147,7 @@ impl Node {
     }
 
     fn take_order(&mut self, last: LogId, out: &mut Output) {
-        if self.may_stand() && self.log.last() == last {
+        if self.may_stand() && !self.drained && self.log.last() == last {
             self.stand(true, out);
         }
     }

@@ -29,6 +29,10 @@ pub(crate) struct Leader {
     /// When the next heartbeat is due.
     heartbeat: Time,
     pub(crate) handover: Option<Handover>,
+    /// Who did not take the last offer.
+    pub(crate) declined: Option<MemberId>,
+    /// When a drained leader offers leadership again.
+    pub(crate) offer: Time,
     /// Bytes of the entries after the commit index.
     pub(crate) uncommitted: u64,
 }
@@ -53,6 +57,8 @@ impl Node {
             membership: Membership::default(),
             heartbeat: self.now.after(self.config.heartbeat_ns),
             handover: None,
+            declined: None,
+            offer: self.now,
             uncommitted: self.log.bytes_after(self.commit.index),
         }));
     }
@@ -85,9 +91,8 @@ impl Node {
         if self.is_disk_stalled() || silent(self, out) {
             return self.step_down(out);
         }
-        if !self.resume_in_time(out) {
-            return;
-        }
+        self.resume_in_time();
+        self.offer_again();
         let Role::Leader(leader) = &mut self.role else { return };
         if self.now >= leader.heartbeat {
             leader.heartbeat = self.now.after(self.config.heartbeat_ns);

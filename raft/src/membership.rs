@@ -3,8 +3,8 @@
 //!
 //! Invariants: a leader appends no configuration before an entry of its own term is committed; but
 //! it may give up a joint one that it appended itself in this term. It begins only when the one in
-//! effect is committed and both halves acknowledged a round after the request, and leaves a joint
-//! one only once that is committed. Every ticket is answered once. Must not decide anything for a
+//! effect is committed and both halves have an entry durable that follows the request, and leaves a
+//! joint one only once that is committed. Every ticket is answered once. Must not decide anything for a
 //! follower: there a configuration is a function of snapshot and log.
 //!
 //! Looser rules break. *Given up too soon*, from 1 2 3 to 2 3 4: leader 2 commits the joint
@@ -34,12 +34,13 @@ pub(crate) struct Membership {
     offered: bool,
 }
 
-/// A joint change that waits for its new voters' logs and for a round under both halves.
+/// A joint change that waits for its new voters' logs, and for the disks of both halves.
 #[derive(Clone, Hash)]
 struct Asked {
     ticket: Ticket,
     joint: Configuration,
-    round: Round,
+    /// A no-op appended at the request: whoever has it durable lives, and so does its disk.
+    proof: Index,
     deadline: Time,
 }
 
@@ -53,6 +54,8 @@ struct Changing {
     given_up: bool,
     /// The last of the entries.
     at: LogId,
+    /// Until then the new half of a joint configuration has to have it durable.
+    patience: Time,
 }
 
 #[derive(Clone, Hash)]
@@ -78,8 +81,10 @@ impl Membership {
     /// When something has waited long enough.
     pub(crate) fn deadline(&self) -> Time {
         let asked = self.asked.as_ref().map(|asked| asked.deadline);
+        let patience = self.changing.as_ref().map(|changing| changing.patience);
         let told = self.departing.values().filter_map(|departing| departing.told);
-        told.map(|(_, deadline)| deadline).chain(asked).min().unwrap_or(Time::NEVER)
+        let told = told.map(|(_, deadline)| deadline);
+        told.chain(asked).chain(patience).min().unwrap_or(Time::NEVER)
     }
 
     /// Who left, and is still told so.
@@ -138,14 +143,14 @@ impl Node {
         check_target(present, &target).map_err(refuse)?;
         if target.incoming.keys().eq(present.incoming.keys()) {
             let at = self.append_configuration(target, out);
-            self.note(Changing { change: Some(ticket), abort: None, given_up: false, at });
+            self.note(Some(ticket), None, at);
             return Ok(());
         }
-        let (joint, now) = (present.joined(&target), self.now);
-        let deadline = now.after(self.config.change_ns);
+        let joint = present.joined(&target);
+        let deadline = self.now.after(self.config.change_ns);
+        let proof = self.append_own(Kind::Noop, &[], out).index;
         if let Role::Leader(leader) = &mut self.role {
-            let round = leader.reads.probe();
-            leader.membership.asked = Some(Asked { ticket, joint, round, deadline });
+            leader.membership.asked = Some(Asked { ticket, joint, proof, deadline });
         }
         Ok(())
     }
@@ -175,12 +180,21 @@ impl Node {
             Role::Leader(leader) => leader.membership.changing.take().and_then(|c| c.change),
             _ => None,
         };
-        self.note(Changing { change, abort, given_up: true, at });
+        self.note(change, abort, at);
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(changing) = &mut leader.membership.changing
+        {
+            changing.given_up = true;
+        }
     }
 
-    fn note(&mut self, changing: Changing) {
+    fn note(&mut self, change: Option<Ticket>, abort: Option<Ticket>, at: LogId) {
+        let joint = self.log.configuration().is_joint();
+        let late = self.now.after(self.config.election_timeout_ns);
+        let patience = if joint { late } else { Time::NEVER };
         if let Role::Leader(leader) = &mut self.role {
             assert!(leader.membership.changing.is_none(), "one change at a time");
+            let changing = Changing { change, abort, given_up: false, at, patience };
             leader.membership.changing = Some(changing);
         }
     }
@@ -231,6 +245,7 @@ impl Node {
             return;
         }
         self.begin(out);
+        self.give_up_for_disks(out);
         self.leave_joint(out);
         self.conclude(out);
         self.let_go();
@@ -251,7 +266,7 @@ impl Node {
             Err(outcome) => out.done.push((ticket, outcome)),
             Ok(()) => {
                 let at = self.append_configuration(joint, out);
-                self.note(Changing { change: Some(ticket), abort: None, given_up: false, at });
+                self.note(Some(ticket), None, at);
             }
         }
     }
@@ -260,7 +275,6 @@ impl Node {
         if leader.handover.is_some() {
             return Err(Outcome::NotAppended(Why::Transferring, self.leader()));
         }
-        let me = self.config.id;
         let last = self.log.last().index;
         let Configuration { incoming, outgoing, .. } = &asked.joint;
         for id in incoming.keys().filter(|id| !outgoing.contains_key(id)) {
@@ -269,12 +283,18 @@ impl Node {
                 return Err(refuse(Refused::NotCaughtUp(*id)));
             }
         }
-        let acked = |id| leader.progress.get(&id).is_some_and(|p| p.acked >= asked.round);
-        let acked = |id| id == me || acked(id);
-        if !half_agrees(outgoing, acked) {
+        let durable = |id| self.is_durable_at(leader, id, asked.proof);
+        if !half_agrees(outgoing, durable) {
             return Err(refuse(Refused::OutgoingSilent));
         }
-        if half_agrees(incoming, acked) { Ok(()) } else { Err(refuse(Refused::IncomingSilent)) }
+        if half_agrees(incoming, durable) { Ok(()) } else { Err(refuse(Refused::IncomingSilent)) }
+    }
+
+    /// Whether this member's disk has the log up to `index`, as far as is known here.
+    fn is_durable_at(&self, leader: &Leader, id: MemberId, index: Index) -> bool {
+        let matched = leader.progress.get(&id).map_or(Index(0), |progress| progress.matched);
+        let matched = if id == self.config.id { self.log.durable() } else { matched };
+        matched >= index
     }
 
     /// Carries a committed joint configuration through, whoever began it. A leader that is not
@@ -300,7 +320,7 @@ impl Node {
         if let Role::Leader(leader) = &mut self.role
             && let Some(changing) = &mut leader.membership.changing
         {
-            changing.at = at;
+            (changing.at, changing.patience) = (at, Time::NEVER);
         }
     }
 
@@ -355,6 +375,30 @@ impl Node {
         }
         self.append_given_up(None, out);
         true
+    }
+
+    /// The old half of a joint configuration that this leader began has it durable, and the new
+    /// half has not within T: its disks hang, and while it answers nobody else would notice.
+    fn give_up_for_disks(&mut self, out: &mut Output) {
+        let at = self.log.configuration().index;
+        let Role::Leader(leader) = &self.role else { return };
+        let late = |changing: &Changing| self.now >= changing.patience;
+        if !leader.membership.changing.as_ref().is_some_and(late) {
+            return;
+        }
+        let committed = self.commit.index >= at;
+        let old = &self.log.configuration().outgoing;
+        let began = self.began_joint(leader) && !planted::is(Bug::SilentHalfKept);
+        let durable = |id| self.is_durable_at(leader, id, at);
+        if !committed && began && half_agrees(old, durable) {
+            return self.append_given_up(None, out);
+        }
+        let again = self.now.after(self.config.election_timeout_ns);
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(changing) = &mut leader.membership.changing
+        {
+            changing.patience = if committed { Time::NEVER } else { again };
+        }
     }
 
     pub(crate) fn check_membership(&self, leader: &Leader) {

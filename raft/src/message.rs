@@ -47,7 +47,7 @@ pub enum Input {
     Change(Ticket, Change),
     /// Hand leadership to this voter; without a name to the most caught-up one.
     Transfer(Ticket, Option<MemberId>),
-    /// Give up leadership and do not stand again until [`Input::Undrain`].
+    /// Give up leadership, and stand only if nobody else can be elected, until [`Input::Undrain`].
     Drain,
     /// Stand again.
     Undrain,

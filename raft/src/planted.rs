@@ -97,6 +97,8 @@ bugs! {
     ReadByLease = "read-by-lease",
     /// A member whose disk forgot what it had acknowledged counts as before.
     ForgetfulCounts = "forgetful-counts",
+    /// A drained voter never stands.
+    DrainedNeverStands = "drained-never-stands",
     /// A transfer that is not taken is never given up.
     TransferForEver = "transfer-for-ever",
 }

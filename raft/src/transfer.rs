@@ -1,14 +1,17 @@
 //! Handing leadership over (dissertation, section 3.10).
 //!
 //! Invariants: the target stands only with a log that ends where the leader's does; a transfer that
-//! is not taken in time is given up and proposals resume. Must not rest on the transfer: any member
-//! may win in between.
+//! is not taken in time is given up and proposals resume. A drained leader offers leadership again
+//! and again, to one after the other. Must not rest on the transfer: any member may win in between.
 
 use crate::leader::Leader;
 use crate::message::{Body, Outcome, Output, Why};
 use crate::node::{Node, Role};
 use crate::planted::{self, Bug};
 use crate::types::{IoSeq, MemberId, Ticket, Time};
+
+/// Election timeouts between two offers of a drained leader: proposals wait during each.
+const OFFER_PAUSE: u64 = 4;
 
 /// Leadership on its way to another member. No proposals meanwhile, so that its log can catch up.
 #[derive(Clone, Hash)]
@@ -45,6 +48,7 @@ impl Node {
         Some(target)
     }
 
+    /// The most caught-up of those who may take over; who did not take the last offer comes last.
     fn successor(&self, leader: &Leader, named: Option<MemberId>) -> Option<MemberId> {
         let timeout = self.config.election_timeout_ns;
         let voters = &self.log.configuration().incoming;
@@ -53,22 +57,30 @@ impl Node {
                 && named.is_none_or(|named| named == **id)
                 && self.now.since(progress.heard) <= timeout
         });
-        live.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id)
+        let fresh = |id: MemberId| leader.declined != Some(id);
+        let best = live.max_by_key(|(id, progress)| (fresh(**id), progress.matched, **id));
+        best.map(|(id, _)| *id)
     }
 
-    /// Ends a transfer that was not taken in time. Gives false if this member leads no longer.
-    pub(crate) fn resume_in_time(&mut self, out: &mut Output) -> bool {
-        let Role::Leader(leader) = &mut self.role else { return false };
+    /// Ends a transfer that was not taken in time: proposals resume.
+    pub(crate) fn resume_in_time(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
         let late = |handover: &Handover| self.now >= handover.deadline;
-        let late = |handover: &Handover| late(handover) && !planted::is(Bug::TransferForEver);
-        if leader.handover.as_ref().is_some_and(late) {
-            leader.handover = None;
-            if self.drained {
-                self.step_down(out);
-                return false;
-            }
+        let late = |handover: &mut Handover| late(handover) && !planted::is(Bug::TransferForEver);
+        if let Some(handover) = leader.handover.take_if(late) {
+            leader.declined = Some(handover.target);
+            let pause = self.config.election_timeout_ns.saturating_mul(OFFER_PAUSE);
+            leader.offer = self.now.after(pause);
         }
-        true
+    }
+
+    /// A drained leader stands in for whoever takes over.
+    pub(crate) fn offer_again(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        if self.drained && leader.ready && leader.handover.is_none() && self.now >= leader.offer {
+            // Nobody there: with the next heartbeat again.
+            let _ = self.hand_over(None);
+        }
     }
 
     pub(crate) fn drain(&mut self, out: &mut Output) {
@@ -82,6 +94,13 @@ impl Node {
             }
             Role::PreCandidate(_) | Role::Candidate(_) => self.follow(self.term, None, out),
             Role::Follower(_) => {}
+        }
+        let deadline = self.election_deadline();
+        if let Role::Follower(follower) = &mut self.role
+            && follower.deadline != Time::NEVER
+        {
+            follower.deadline = follower.deadline.max(deadline);
+            follower.hurry = None;
         }
     }
 

@@ -185,7 +185,7 @@ shown! {
     /// Peers connected.
     peers_connected: "gauge", "Peers whose messages can arrive.";
     /// 1: draining.
-    draining: "gauge", "1 while this member gives up leadership and does not stand.";
+    draining: "gauge", "1 while this member is drained.";
 }
 
 fn family(text: &mut String, name: &str, kind: &str, help: &str) {

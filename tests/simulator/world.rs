@@ -39,6 +39,13 @@ pub const CLIENTS: usize = 14;
 /// How long after the heal everybody must have been granted a name of his own.
 const PROGRESS_NS: u64 = 5 * SECOND;
 
+/// A process of a member. What it sent is its own, whoever sits in its seat when that arrives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    id: MemberId,
+    boot: u64,
+}
+
 /// Something that will happen.
 #[derive(Debug)]
 pub(super) enum Happening {
@@ -49,7 +56,7 @@ pub(super) enum Happening {
     /// A member's disk may have finished something.
     Disk(usize),
     /// A message arrives, sent by that boot of its sender.
-    Message { from: usize, boot: u64, sent: u64, to: MemberId, message: PeerMessage },
+    Message { from: usize, of: Life, sent: u64, to: MemberId, message: PeerMessage },
     /// A member hears that a peer's connection ended.
     Lost { at: usize, peer: usize },
     /// Something of a client's reaches its sidecar, if that is still the same boot.
@@ -149,7 +156,7 @@ pub struct World {
     pub(super) random: Random,
     pub(super) trace: Trace,
     /// The newest boot that each member has heard of each other.
-    heard: BTreeMap<(usize, usize), u64>,
+    heard: BTreeMap<(MemberId, MemberId), u64>,
     /// A sync of each member's disk that is not disturbed, in ns.
     pub(super) usual_latency: [u64; SEATS],
     /// So many of the next new leaders are killed, and the one before each starts again.
@@ -368,9 +375,7 @@ impl World {
             Happening::Message { from, sent, .. } if sent < self.lost_before[from] => {
                 self.count("message lost with its connection");
             }
-            Happening::Message { from, boot, to, message, .. } => {
-                self.arrive(from, boot, to, message);
-            }
+            Happening::Message { of, to, message, .. } => self.arrive(of, to, message),
             Happening::Lost { at, peer } => {
                 self.trace.line(now, format_args!("{at} loses {peer}"));
                 let peer = self.nodes[peer].id;
@@ -591,7 +596,7 @@ impl World {
         match action {
             Action::Send(to, message) => {
                 let Some(at) = self.nodes.iter().position(|n| n.id == to) else { return };
-                let boot = self.nodes[node].boot;
+                let of = Life { id: self.nodes[node].id, boot: self.nodes[node].boot };
                 if let Some(term) = vote(&message) {
                     if let Err(broken) = self.checker.vote(self.nodes[node].id, term, to) {
                         self.broken = Some(broken);
@@ -602,7 +607,7 @@ impl World {
                 for delay in self.network.route(node, at).into_iter().flatten() {
                     let (message, sent) = (message.clone(), self.now);
                     let from = node;
-                    self.after(delay, Happening::Message { from, boot, sent, to, message });
+                    self.after(delay, Happening::Message { from, of, sent, to, message });
                 }
             }
             Action::Tell(call, told) => self.tell(call, Ok(told), false),
@@ -623,16 +628,16 @@ impl World {
     }
 
     /// What the transport does: a boot older than the newest one heard of its sender is refused.
-    fn arrive(&mut self, from: usize, boot: u64, to: MemberId, message: PeerMessage) {
+    fn arrive(&mut self, of: Life, to: MemberId, message: PeerMessage) {
+        let Life { id, boot } = of;
+        let heard = self.heard.entry((to, id)).or_default();
         let Some(to) = self.nodes.iter().position(|n| n.id == to) else { return };
-        let heard = self.heard.entry((to, from)).or_default();
         if boot < *heard {
             self.count("message of an older life");
             return;
         }
         let restarted = *heard > 0 && boot > *heard;
         *heard = boot;
-        let id = self.nodes[from].id;
         if restarted {
             self.deliver(to, Event::Replica(ReplicaEvent::PeerRestarted(id)));
         }

@@ -367,7 +367,7 @@ pub mod members_client {
                 .insert(GrpcMethod::new("quorate.admin.v1.Members", "ChangeMembership"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives up Raft leadership and does not stand again until Undrain, or until the process restarts.
+        /// Gives up Raft leadership, and stands only if nobody else can be elected, until Undrain or a restart of the process.
         pub async fn drain(
             &mut self,
             request: impl tonic::IntoRequest<super::DrainRequest>,
@@ -501,7 +501,7 @@ pub mod members_server {
             tonic::Response<super::ChangeMembershipResponse>,
             tonic::Status,
         >;
-        /// Gives up Raft leadership and does not stand again until Undrain, or until the process restarts.
+        /// Gives up Raft leadership, and stands only if nobody else can be elected, until Undrain or a restart of the process.
         async fn drain(
             &self,
             request: tonic::Request<super::DrainRequest>,

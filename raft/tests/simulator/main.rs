@@ -3,7 +3,7 @@
 //! Checks election safety, log matching, leader completeness, that what was committed never
 //! changes and is applied alike everywhere, that reads are not stale, that every ticket is answered
 //! once, that configurations which follow each other share their quorums, and that after the heal a
-//! leader commits. The membership changes all the while. `SEEDS=n` runs that
+//! leader commits, also if all but one member heal. The membership changes all the while. `SEEDS=n` runs that
 //! many, from `SEED=n` on.
 
 mod checks;
@@ -12,11 +12,16 @@ mod dice;
 #[path = "../disk/mod.rs"]
 mod disk;
 mod faults;
+mod partial;
 mod world;
 
 use checks::Endings;
+use partial::Away;
 use quorate_raft::MemberId;
 use world::{MS, World};
+
+/// Seeds for each way in which one member stays away.
+const PARTIAL: u64 = 250;
 
 /// Names the seed of a run that fails.
 struct Said(u64);
@@ -71,4 +76,16 @@ fn nothing_breaks_and_everything_heals() {
         assert!(endings.iter().all(|count| *count > 20), "the membership hardly changes");
     }
     assert!(installs > 100 && reads > 10_000 && leaders > 1000 && commits > 50_000);
+}
+
+#[test]
+fn a_majority_that_lives_goes_on() {
+    for (i, away) in [Away::Down, Away::Hung, Away::Deaf, Away::Mute].into_iter().enumerate() {
+        let count = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok());
+        let count = count.unwrap_or(PARTIAL);
+        let first = u64::try_from(i).expect("small") * count;
+        let stuck = |seed: &u64| partial::goes_on(*seed, away, 1_000 * MS) == Some(false);
+        let stuck: Vec<u64> = (first..first + count).filter(stuck).collect();
+        assert!(stuck.is_empty(), "{away:?}: no progress, seeds {stuck:?}");
+    }
 }

@@ -54,6 +54,8 @@ pub struct World {
     count: u64,
     pub cut: BTreeSet<(u64, u64)>,
     pub faulty: bool,
+    /// Whose disk finishes nothing any more.
+    pub hung: Option<u64>,
     pub tickets: u64,
     pub checks: Checks,
 }
@@ -76,6 +78,7 @@ impl World {
             count: 0,
             cut: BTreeSet::new(),
             faulty: true,
+            hung: None,
             tickets: 0,
             checks: Checks::default(),
         };
@@ -207,7 +210,9 @@ impl World {
             member.writes.push_back((seq, write));
             member.busy = member.busy.max(now + took);
             let (after, life) = (member.busy - now, member.life);
-            self.schedule(after, Due::Disk { id, life, seq });
+            if self.hung != Some(id) {
+                self.schedule(after, Due::Disk { id, life, seq });
+            }
         }
         for envelope in out.sends.drain(..) {
             if envelope.after <= self.member(id).durable {

@@ -68,7 +68,7 @@ pub enum Event {
     Bootstrap(Configuration, Command),
     /// Hand over Raft leadership, to this voter or to the most caught-up one.
     Transfer(Option<MemberId>),
-    /// Hand over Raft leadership and do not stand again.
+    /// Hand over Raft leadership, and stand only if nobody else can be elected.
     Drain,
     /// Stand again.
     Undrain,
