@@ -219,7 +219,7 @@ pub enum MembersVerb {
         to: Option<String>,
     },
 
-    /// A member gives up leadership, and stands only if nobody else can, until `undrain` or a restart
+    /// A member gives up leadership, and stands only if nobody else can: until `undrain` or restart
     Drain {
         /// Which: a name or an id; may be left out if one admin port is given.
         member: Option<String>,

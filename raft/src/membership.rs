@@ -4,8 +4,8 @@
 //! Invariants: a leader appends no configuration before an entry of its own term is committed; but
 //! it may give up a joint one that it appended itself in this term. It begins only when the one in
 //! effect is committed and both halves have an entry durable that follows the request, and leaves a
-//! joint one only once that is committed. Every ticket is answered once. Must not decide anything for a
-//! follower: there a configuration is a function of snapshot and log.
+//! joint one only once that is committed. Every ticket is answered once. Must not decide anything
+//! for a follower: there a configuration is a function of snapshot and log.
 //!
 //! Looser rules break. *Given up too soon*, from 1 2 3 to 2 3 4: leader 2 commits the joint
 //! configuration and appends the new one on itself alone; 3, elected by 1 3 4, gives up the joint

@@ -39,6 +39,8 @@ bugs! {
     NewLeaderRestartsNothing = "new-leader-restarts-nothing",
     /// A message leaves before the write that it waits for is durable.
     FenceIgnored = "fence-ignored",
+    /// A member without room takes entries until nothing else fits, votes included.
+    ReserveSpent = "reserve-spent",
     /// A snapshot holds the state of a later entry than its own.
     StateAheadOfSnapshot = "state-ahead-of-snapshot",
     /// A deadline counts from when the acknowledgement came, not from the heartbeat.

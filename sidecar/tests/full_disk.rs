@@ -1,6 +1,9 @@
-//! No room for more than one segment in a row: their order stays, and nothing is missing after it.
+//! No room: segments stay in their order, a leader's snapshot waits and what comes after it waits
+//! behind it; nothing that was reported is missing after it.
 
-use quorate_raft::{Entry, IoSeq, Kind, LogId, MemberId, Time, Write};
+use quorate_raft::{
+    Configuration, Entry, IoSeq, Kind, LogId, MemberId, Snapshot, Term, Time, Write,
+};
 use quorate_sidecar::wal::{FileName, SimDisk, Source, Verdict, Wal};
 
 const ME: MemberId = MemberId(7);
@@ -51,4 +54,119 @@ fn segments_that_wait_for_room_are_made_in_order() {
             outlives(room_after_ns, cut_after_ns);
         }
     }
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A member's disk that cannot take the snapshot that its leader sent, nor forget it: an entry and
+/// a vote are ordered behind it.
+fn install_without_room(disk: &mut SimDisk) -> Wal<&mut SimDisk> {
+    disk.set_segment_bytes(SEGMENT);
+    disk.set_capacity(2 * SEGMENT);
+    let (mut wal, _) = Wal::open(disk, ME).expect("it works here");
+    append(&mut wal, 1);
+    wal.submit(&mut vec![(IoSeq(2), Write::Install { snapshot: snapshot(), keep_suffix: false })]);
+    let vote = Write::HardState { term: Term(2), vote: Some(MemberId(3)) };
+    wal.submit(&mut vec![(IoSeq(3), vote)]);
+    let entry = Entry::new(LogId::new(2, 51), Kind::Command, b"behind it");
+    wal.submit(&mut vec![(IoSeq(4), Write::Append(vec![entry]))]);
+    wal
+}
+
+fn snapshot() -> Snapshot {
+    let data = vec![7; 4 * 8 * 1024].into();
+    Snapshot { last: LogId::new(1, 50), configuration: Configuration::default(), data }
+}
+
+fn drafts(disk: &SimDisk) -> usize {
+    let names = disk.list().expect("it works here");
+    names.iter().filter(|name| name.starts_with("draft-")).count()
+}
+
+#[test]
+fn an_install_without_room_waits_and_goes_on_when_there_is_room() {
+    let mut disk = SimDisk::new(5);
+    let mut wal = install_without_room(&mut disk);
+    let ten_minutes = Time(600 * SECOND_NS);
+    assert_eq!(wal.disk_mut().completed(ten_minutes), Some(IoSeq(1)), "nothing behind it is told");
+    assert!(wal.full(), "whoever appends must know");
+    drop(wal);
+    assert!(!disk.failed(), "no room for a peer's snapshot is no failure");
+    assert_eq!((disk.space_changed(), drafts(&disk)), (Some(true), 0), "half a file holds no room");
+    disk.set_capacity(0);
+    let retried = ten_minutes.after(2 * SECOND_NS);
+    assert_eq!(disk.completed(retried), Some(IoSeq(4)), "it was not tried again within a second");
+    assert_eq!((disk.space_changed(), disk.failed()), (Some(false), false));
+    disk.crash(1, true);
+    let (_, recovered) = Wal::open(&mut disk, ME).expect("it works here");
+    let restored = recovered.restored;
+    assert_eq!((restored.snapshot, restored.entries.len()), (Some(snapshot()), 1));
+    assert_eq!((restored.term, restored.vote), (Term(2), Some(MemberId(3))));
+}
+
+#[test]
+fn a_crash_around_an_install_without_room_loses_nothing_reported() {
+    for room_after_ns in [0, 300_000, SECOND_NS, 5 * SECOND_NS + 300_000] {
+        for cut_after_ns in [0, 150_000, 400_000, SECOND_NS, 2 * SECOND_NS] {
+            let mut disk = SimDisk::new(room_after_ns ^ cut_after_ns);
+            drop(install_without_room(&mut disk));
+            let room = Time(room_after_ns);
+            let mut durable = disk.completed(room);
+            disk.set_capacity(0);
+            durable = disk.completed(room.after(cut_after_ns)).or(durable);
+            disk.crash(cut_after_ns, true);
+            let (_, recovered) = Wal::open(&mut disk, ME).expect("it works here");
+            let (restored, verdict) = (recovered.restored, recovered.verdict);
+            assert!(!matches!(verdict, Verdict::Unfit { .. }), "{verdict:?}");
+            let reported = durable.map_or(0, |seq| seq.0);
+            let found = match (&restored.snapshot, restored.vote, restored.entries.len()) {
+                (Some(_), Some(_), 1) => 4,
+                (Some(_), Some(_), 0) => 3,
+                (Some(_), None, 0) => 2,
+                (None, None, 1) => 1,
+                (None, None, 0) => 0,
+                other => panic!("no state that there was: {other:?}"),
+            };
+            assert!(found >= reported, "{found} of {reported}");
+            assert!(cut_after_ns < 2 * SECOND_NS || found == 4, "{found} in the end");
+        }
+    }
+}
+
+/// Both lack room: it is there again only once it is there for both.
+#[test]
+fn room_for_the_segment_alone_is_not_enough_for_an_install() {
+    let mut disk = SimDisk::new(5);
+    disk.set_segment_bytes(SEGMENT);
+    disk.set_capacity(2 * SEGMENT);
+    let (mut wal, _) = Wal::open(&mut disk, ME).expect("it works here");
+    // These end in the second segment, and the third has no room.
+    for seq in 1..=5 {
+        append(&mut wal, seq);
+    }
+    wal.submit(&mut vec![(IoSeq(6), Write::Install { snapshot: snapshot(), keep_suffix: false })]);
+    drop(wal);
+    assert_eq!(disk.completed(Time(10 * SECOND_NS)), Some(IoSeq(5)));
+    assert_eq!(disk.space_changed(), Some(true));
+    disk.set_capacity(3 * SEGMENT);
+    assert_eq!(disk.completed(Time(20 * SECOND_NS)), None);
+    let names = disk.list().expect("it works here");
+    assert!(names.contains(&FileName::Log(3).to_string()), "{names:?}");
+    assert_eq!(disk.space_changed(), None, "room for the segment, and none for the snapshot");
+    disk.set_capacity(0);
+    assert_eq!(disk.completed(Time(30 * SECOND_NS)), Some(IoSeq(6)));
+    assert_eq!(disk.space_changed(), Some(false));
+}
+
+#[test]
+fn a_log_that_is_closed_while_an_install_waits_says_that_it_failed() {
+    let mut disk = SimDisk::new(5);
+    let mut wal = install_without_room(&mut disk);
+    assert_eq!(wal.disk_mut().completed(Time(10 * SECOND_NS)), Some(IoSeq(1)));
+    wal.close();
+    assert!(disk.failed(), "what was submitted is not durable");
+    disk.crash(1, false);
+    disk.set_capacity(0);
+    let (_, recovered) = Wal::open(&mut disk, ME).expect("it works here");
+    assert_eq!((recovered.verdict, recovered.restored.entries.len()), (Verdict::Clean, 1));
 }

@@ -1,8 +1,9 @@
 //! The log and its directory on real files.
 
 use quorate_raft::{Entry, Index, IoSeq, Kind, LogId, MemberId, Snapshot, Term, Write};
+use quorate_sidecar::peer::known::{self, Known, Met, Refusal};
 use quorate_sidecar::wal::{
-    Completion, DataDir, FsDisk, FsOptions, OpenError, Recovered, Verdict, Wal, inspect,
+    Boot, Completion, DataDir, FsDisk, FsOptions, OpenError, Recovered, Verdict, Wal, inspect,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -206,6 +207,92 @@ fn an_identity_is_made_once_and_remembers_boots() {
     assert_eq!(mode & 0o7777, 0o770);
 }
 
+/// A start of a member, and what stands in its list of boots.
+fn start(path: &Path, shows: bool) -> Vec<Boot> {
+    let (directory, unshown) = DataDir::hold(path, Duration::ZERO).unwrap().begin().unwrap();
+    if shows {
+        unshown.show().unwrap();
+    }
+    directory.boots().to_vec()
+}
+
+/// What a peer makes of a start of this member.
+fn judge(peer: &mut Known, boots: &[Boot]) -> Result<Met, Refusal> {
+    let seen = |boot: &Boot| known::Boot { seq: boot.seq, bits: boot.bits };
+    let boots: Vec<known::Boot> = boots.iter().map(seen).collect();
+    peer.meet(MemberId(7), boots[boots.len() - 1], &boots, |_| true)
+}
+
+#[test]
+fn boots_that_nobody_saw_leave_no_trace_but_their_number() {
+    let scratch = Scratch::new();
+    let path = scratch.data();
+    drop(DataDir::hold(&path, Duration::ZERO).unwrap());
+    assert!(!path.join("identity").exists(), "to hold a directory is no boot");
+    let (first, mut peer) = (start(&path, true), Known::default());
+    assert_eq!(judge(&mut peer, &first), Ok(Met::AsBefore));
+    for seq in 2..=80 {
+        let boots = start(&path, false);
+        assert_eq!((&boots[..boots.len() - 1], boots[boots.len() - 1].seq), (&first[..], seq));
+    }
+    let second = start(&path, true);
+    assert_eq!((second.len(), second[0], second[1].seq), (2, first[0], 81));
+    assert_eq!(judge(&mut peer, &second), Ok(Met::Restarted), "an honest disk");
+    // Shown ones stay to the limit, and those between them push none of them out.
+    let mut shown = second;
+    for seq in 1..=70 {
+        (0..3).for_each(|_| drop(start(&path, false)));
+        shown = start(&path, true);
+        assert_eq!(shown[shown.len() - 1].seq, 81 + 4 * seq);
+    }
+    assert_eq!((shown.len(), shown[0].seq), (64, 81 + 4 * 7));
+}
+
+/// What a peer pinned is on the disk as shown; a disk from before does not know it, and never will.
+#[test]
+fn a_disk_put_back_to_before_its_boot_was_shown_lacks_that_boot() {
+    let scratch = Scratch::new();
+    let path = scratch.data();
+    let first = start(&path, true);
+    let (directory, unshown) = DataDir::hold(&path, Duration::ZERO).unwrap().begin().unwrap();
+    let before = fs::read(path.join("identity")).unwrap();
+    unshown.show().unwrap();
+    let after = fs::read(path.join("identity")).unwrap();
+    unshown.show().unwrap();
+    assert!(before != after && fs::read(path.join("identity")).unwrap() == after);
+    let (pinned, mut peer) = (directory.boot(), Known::default());
+    assert_eq!(judge(&mut peer, directory.boots()), Ok(Met::AsBefore));
+    drop(directory);
+    assert!(unshown.show().is_err(), "another process may hold it by now");
+    assert!(start(&path, false).contains(&pinned));
+    fs::write(path.join("identity"), before).unwrap();
+    let back: Vec<Vec<Boot>> = (0..70).map(|_| start(&path, true)).collect();
+    assert!(back[0].starts_with(&first) && !back.iter().any(|boots| boots.contains(&pinned)));
+    let refused = Err(Refusal::Forgot { known: pinned.seq });
+    assert!(back.iter().all(|boots| judge(&mut peer, boots) == refused));
+}
+
+/// A cluster and a shown boot are stored by different threads: neither undoes the other.
+#[test]
+fn what_the_identity_says_and_that_its_boot_is_shown_are_stored_side_by_side() {
+    let scratch = Scratch::new();
+    let path = scratch.data();
+    let (mut directory, unshown) = DataDir::hold(&path, Duration::ZERO).unwrap().begin().unwrap();
+    let shows = std::thread::spawn(move || unshown.show().unwrap());
+    directory.set_cluster_id(5).unwrap();
+    shows.join().unwrap();
+    let boot = directory.boot();
+    drop(directory);
+    let (directory, unshown) = DataDir::hold(&path, Duration::ZERO).unwrap().begin().unwrap();
+    assert_eq!((directory.cluster_id(), directory.boots()[0]), (Some(5), boot));
+    unshown.show().unwrap();
+    let mut directory = directory;
+    let options = FsOptions { segment_bytes: SMALL, ..FsOptions::default() };
+    drop(directory.open_log(options, Box::new(drop)).unwrap());
+    drop(directory);
+    assert_eq!(start(&path, false).len(), 3, "shown is shown, whatever else is stored after it");
+}
+
 #[test]
 fn a_damaged_identity_is_refused_at_every_byte() {
     let scratch = Scratch::new();
@@ -254,6 +341,49 @@ fn a_path_that_cannot_be_a_data_directory_is_refused() {
     fs::write(&file, "x").unwrap();
     let error = DataDir::open(&file, Duration::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::NotADirectory(_)), "{error}");
+}
+
+/// The file that the leader's snapshot is made in is a device without room; made anew, it is not.
+fn without_room(data: &Path) {
+    let draft = data.join("draft-0000000000000002");
+    std::os::unix::fs::symlink("/dev/full", draft).unwrap();
+}
+
+#[test]
+fn an_install_without_room_is_tried_again() {
+    let scratch = Scratch::new();
+    let mut log = open(&scratch.data());
+    log.write(1, entries(1..=3, 10));
+    log.wait(1);
+    without_room(&scratch.data());
+    log.write(2, Write::Install { snapshot: snapshot(500), keep_suffix: false });
+    log.write(3, entries(501..=502, 10));
+    let next = || log.completions.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(next(), Completion::Space { full: true });
+    assert!(log.wal.full());
+    assert_eq!(next(), Completion::Space { full: false });
+    assert_eq!(next(), Completion::Durable(IoSeq(2)));
+    assert_eq!(next(), Completion::Durable(IoSeq(3)));
+    assert!(!log.wal.full());
+    log.wal.close();
+    drop(log.directory);
+    let log = open(&scratch.data());
+    assert_eq!(log.recovered.restored.snapshot, Some(snapshot(500)));
+    assert_eq!(log.entries(), 2);
+}
+
+#[test]
+fn an_install_without_room_at_the_end_is_a_failure() {
+    let scratch = Scratch::new();
+    let mut log = open(&scratch.data());
+    without_room(&scratch.data());
+    log.write(1, Write::Install { snapshot: snapshot(500), keep_suffix: false });
+    log.wal.close();
+    let told: Vec<Completion> = log.completions.try_iter().collect();
+    let failed = matches!(told.last(), Some(Completion::Failed(why)) if why.contains("draft-"));
+    assert!(failed && !told.contains(&Completion::Durable(IoSeq(1))), "{told:?}");
+    drop(log.directory);
+    assert_eq!(open(&scratch.data()).recovered.restored.snapshot, None);
 }
 
 #[test]

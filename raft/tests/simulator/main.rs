@@ -3,8 +3,8 @@
 //! Checks election safety, log matching, leader completeness, that what was committed never
 //! changes and is applied alike everywhere, that reads are not stale, that every ticket is answered
 //! once, that configurations which follow each other share their quorums, and that after the heal a
-//! leader commits, also if all but one member heal. The membership changes all the while. `SEEDS=n` runs that
-//! many, from `SEED=n` on.
+//! leader commits, also if all but one member heal. The membership changes all the while.
+//! `SEEDS=n` runs that many, from `SEED=n` on.
 
 mod checks;
 #[path = "../dice/mod.rs"]

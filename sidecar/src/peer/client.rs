@@ -113,6 +113,8 @@ pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
 async fn once(shared: &Arc<Shared>, link: &Link) -> Result<(), String> {
     let dialled = transport::channel(&link.address, shared.tls.as_ref(), &link.name).await;
     let channel = dialled.map_err(|why| why.to_string())?;
+    // Only now: while nobody answers, nothing is shown.
+    shared.boot_shown().await?;
     let mut client = PeerClient::new(channel).max_decoding_message_size(HELLO_BYTES_MAX);
     let outgoing = link.outbox.stream(convert::hello(&shared.greeting(Some(link.member))));
     let answer = async {

@@ -6,8 +6,9 @@
 //! ([`PeerSink::lost`]): a hint that its process died.
 //!
 //! Invariants: no message is taken from, or sent to, anyone who did not prove cluster, name and
-//! member; nothing from an older boot once a newer one was seen; of one peer at most one stream is
-//! heard; memory is bounded a peer.
+//! member; nothing from an older boot once a newer one was seen; no hello leaves before the disk
+//! knows that the present boot is shown; of one peer at most one stream is heard; memory is bounded
+//! a peer.
 //!
 //! What must not be here: consensus. A message's meaning is the replica's business.
 
@@ -36,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OnceCell, oneshot, watch};
 use tokio_stream::Stream;
 use tonic::transport::Server;
 
@@ -58,8 +59,11 @@ const HTTP2_FRAME_BYTES: u32 = 256 * 1024;
 /// A peer opens one stream a connection.
 const STREAMS_A_CONNECTION: u32 = 4;
 
+/// Makes durable that peers may know the present boot. May wait for the disk.
+pub type Show = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// What a member says of itself, and whom it may dial.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PeerOptions {
     /// This member.
     pub own: MemberId,
@@ -72,6 +76,8 @@ pub struct PeerOptions {
     /// The boots that the identity file keeps, oldest first; the present one is added if it is not
     /// there.
     pub boots: Vec<Boot>,
+    /// Called before the first hello leaves, and again for the next one if it fails.
+    pub show: Show,
     /// Member name to `HOST:PORT`.
     pub addresses: BTreeMap<String, String>,
     /// Mutual TLS; none: plain connections.
@@ -127,6 +133,8 @@ struct Own {
 /// What the tasks share.
 struct Shared {
     own: Own,
+    show: Show,
+    shown: OnceCell<()>,
     addresses: BTreeMap<String, String>,
     tls: Option<Tls>,
     metrics: Arc<Metrics>,
@@ -149,6 +157,30 @@ struct State {
     closing: bool,
 }
 
+impl State {
+    fn meet(&mut self, peer: MemberId, boot: Boot, boots: &[Boot]) -> Result<Met, Refusal> {
+        let State { known, links, configured, inbound, .. } = self;
+        known.meet(peer, boot, boots, |peer| is_in_use(peer, configured, inbound, links))
+    }
+
+    fn quarantine(&mut self, peer: MemberId, holds: Index, acknowledged: Index) {
+        let State { known, links, configured, inbound, .. } = self;
+        let in_use = |peer| is_in_use(peer, configured, inbound, links);
+        known.quarantine(peer, (holds, acknowledged), in_use);
+    }
+}
+
+/// Whether a peer is configured or connected.
+fn is_in_use(
+    peer: MemberId,
+    configured: &BTreeMap<MemberId, String>,
+    inbound: &BTreeMap<MemberId, Inbound>,
+    links: &BTreeMap<MemberId, Arc<Link>>,
+) -> bool {
+    let dialled = links.get(&peer).is_some_and(|link| link.connected.load(Ordering::Relaxed));
+    dialled || configured.contains_key(&peer) || inbound.contains_key(&peer)
+}
+
 /// The stream that is heard of one peer.
 struct Inbound {
     number: u64,
@@ -167,13 +199,16 @@ impl Peers {
     /// The transport of one member. Its tasks run on `handle`.
     #[must_use]
     pub fn start(options: PeerOptions, sink: Arc<dyn PeerSink>, handle: Handle) -> Peers {
-        let PeerOptions { own, name, cluster, boot, mut boots, addresses, tls, metrics } = options;
+        let PeerOptions { own, name, cluster, boot, mut boots, .. } = options;
+        let PeerOptions { show, addresses, tls, metrics, .. } = options;
         if boots.last() != Some(&boot) {
             boots.push(boot);
         }
         boots.drain(..boots.len().saturating_sub(known::BOOTS_MAX));
         let shared = Shared {
             own: Own { id: own, name, boot, boots },
+            show,
+            shown: OnceCell::new(),
             addresses,
             tls,
             metrics,
@@ -227,7 +262,7 @@ impl Peers {
     /// acknowledged.
     pub fn quarantine(&self, member: MemberId, holds: Index, acknowledged: Index) {
         let mut state = self.shared.lock();
-        state.known.quarantine(member, holds, acknowledged);
+        state.quarantine(member, holds, acknowledged);
         // Dropping the entry ends the stream that is heard.
         let name = state.inbound.remove(&member).map(|inbound| inbound.name).unwrap_or_default();
         drop(state);
@@ -322,6 +357,17 @@ impl Shared {
         let _ = self.cluster.subscribe().wait_for(Option::is_some).await;
     }
 
+    /// Before a hello: the disk knows afterwards that the present boot is shown.
+    async fn boot_shown(&self) -> Result<(), String> {
+        let first = || async {
+            let show = Arc::clone(&self.show);
+            let shown = tokio::task::spawn_blocking(move || show()).await;
+            shown.unwrap_or_else(|error| Err(error.to_string()))
+        };
+        let shown = self.shown.get_or_try_init(first).await;
+        shown.map(|_| ()).map_err(|why| format!("this member cannot say who it is: {why}"))
+    }
+
     fn greeting(&self, to: Option<MemberId>) -> Greeting {
         let Own { id, name, boot, boots } = &self.own;
         let (boots, name) = (boots.clone(), name.clone());
@@ -329,7 +375,7 @@ impl Shared {
     }
 
     fn meet(&self, peer: MemberId, boot: Boot, boots: &[Boot]) -> Result<(), Refusal> {
-        let met = self.lock().known.meet(peer, boot, boots)?;
+        let met = self.lock().meet(peer, boot, boots)?;
         if met == Met::Restarted {
             self.sink.restarted(peer);
         }

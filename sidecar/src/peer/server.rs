@@ -68,6 +68,8 @@ impl PeerService {
             .meet(*from, *boot, boots)
             .map_err(|why| Status::failed_precondition(format!("this member refuses it: {why}")))?;
         self.learn_cluster(&greeting).await?;
+        // Whoever was refused before is shown nothing.
+        self.shared.boot_shown().await.map_err(Status::unavailable)?;
         let (number, replaced) = self.shared.inbound_began(&greeting);
         Ok(Admitted { from: *from, number, replaced })
     }

@@ -71,10 +71,12 @@ struct Setup {
     cluster: Option<u128>,
     boots: Vec<Boot>,
     tls: Option<TlsFiles>,
+    show: Show,
 }
 
 fn setup(id: u128) -> Setup {
-    Setup { id, cluster: Some(CLUSTER), boots: vec![Boot { seq: 1, bits: 10 }], tls: None }
+    let boots = vec![Boot { seq: 1, bits: 10 }];
+    Setup { id, cluster: Some(CLUSTER), boots, tls: None, show: Arc::new(|| Ok(())) }
 }
 
 fn name(id: u128) -> String {
@@ -100,7 +102,7 @@ impl Ports {
     /// Starts a member. Its listening socket stays open when it dies, as if another process had it:
     /// connections are then neither answered nor refused. `dead` closes it for good.
     fn start(&self, setup: Setup) -> Member {
-        let Setup { id, cluster, boots, tls } = setup;
+        let Setup { id, cluster, boots, tls, show } = setup;
         let (sender, heard) = channel();
         let ear: Arc<Ear> = Arc::new(Ear(Mutex::new(sender)));
         let line = Arc::clone(&ear);
@@ -115,6 +117,7 @@ impl Ports {
             cluster,
             boot: boots[boots.len() - 1],
             boots,
+            show,
             addresses: (1..=count).map(|id| (name(id), self.address(id))).collect(),
             tls: tls.clone(),
             metrics: Arc::clone(&metrics),
@@ -336,6 +339,58 @@ fn a_member_whose_log_lost_entries_is_heard_no_more() {
     first.hears_line("is in quarantine: its log ends at 3, and it had acknowledged 5");
     second.hears_line("its log ends at 3, and it had acknowledged 5");
     until("the end of its stream", || !first.peers.connected().iter().any(|peer| peer.inbound));
+}
+
+#[test]
+fn for_room_no_peer_is_forgotten_that_is_configured_or_heard() {
+    let (mut state, boot) = (State::default(), Boot { seq: 1, bits: 10 });
+    state.configured.insert(MemberId(2), name(2));
+    let (replaced, _sign) = oneshot::channel();
+    state.inbound.insert(MemberId(3), Inbound { number: 1, name: name(3), replaced });
+    let strangers = (0..known::PEERS_MAX).map(|number| 100 + u128::try_from(number).unwrap());
+    for id in [2, 3, 4].into_iter().chain(strangers) {
+        assert_eq!(state.meet(MemberId(id), boot, &[boot]), Ok(Met::AsBefore));
+    }
+    let other = Boot { seq: 1, bits: 99 };
+    let forgot = Err(Refusal::Forgot { known: 1 });
+    for (id, judged) in [(2, forgot), (3, forgot), (4, Ok(Met::AsBefore))] {
+        assert_eq!(state.meet(MemberId(id), other, &[other]), judged, "{id}");
+    }
+}
+
+/// A disk that counts how often it is to store that a boot was shown, and refuses so many times.
+fn shows_after(refusals: u64) -> (Show, Arc<AtomicU64>) {
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    let show = move || match count.fetch_add(1, Ordering::Relaxed) {
+        before if before < refusals => Err("the disk is away".to_owned()),
+        _ => Ok(()),
+    };
+    (Arc::new(show), asked)
+}
+
+#[test]
+fn no_hello_leaves_before_it_is_durable_that_the_boot_is_shown() {
+    let ports = Ports::new(2);
+    let first = ports.start(setup(1));
+    // It dials, and its own disk refuses: the other one hears of no boot.
+    let (show, never) = shows_after(u64::MAX);
+    let second = ports.start(Setup { boots: boots(2), show, ..setup(2) });
+    second.dial(&[1, 2]);
+    second.hears_line("this member cannot say who it is: the disk is away");
+    // It is dialled: nor does it answer.
+    first.dial(&[1, 2]);
+    first.hears_line("this member cannot say who it is: the disk is away");
+    assert!(never.load(Ordering::Relaxed) >= 2 && !first.is_connected(2));
+    second.kill();
+    // Nobody saw boot 2, so nobody misses it.
+    let boots = vec![Boot { seq: 1, bits: 10 }, Boot { seq: 3, bits: 30 }];
+    let (show, asked) = shows_after(3);
+    let second = ports.start(Setup { boots, show, ..setup(2) });
+    both_connect(&first, &second, (1, 2));
+    second.peers.send(MemberId(1), PeerMessage::Heartbeat(beat(5)));
+    first.hears_beat(2, 5);
+    assert_eq!(asked.load(Ordering::Relaxed), 4, "once it is stored it is not asked again");
 }
 
 #[test]

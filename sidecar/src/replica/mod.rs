@@ -24,8 +24,9 @@ use quorate_locks::{
     Command, Generation, LifeCommand, Logged, Machine, Outcome as Answer, SessionId, Token,
 };
 use quorate_raft::{
-    Change, Configuration, Entry, Envelope, Event as RaftEvent, Index, Input, IoSeq, Kind, LogId,
-    MemberId, Message, Node, Outcome, Output, RoleName, Snapshot, Term, Ticket, Time, Why, Write,
+    Body, Change, Configuration, Entry, Envelope, Event as RaftEvent, Index, Input, IoSeq, Kind,
+    LogId, MemberId, Message, Node, Outcome, Output, RoleName, Snapshot, Term, Ticket, Time, Why,
+    Write,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -336,9 +337,18 @@ impl<D: Disk> Replica<D> {
         &mut self,
         now: Time,
         from: MemberId,
-        message: Message,
+        mut message: Message,
         effects: &mut Vec<Effect>,
     ) {
+        // What is left is for votes: without them the others could lose their majority. The leader
+        // hears that this member lives, and sends the entries again.
+        if let Body::Append { entries, .. } = &mut message.body
+            && entries.iter().any(|entry| entry.kind() == Kind::Command)
+            && self.wal.is_cramped()
+            && !planted::is(Bug::ReserveSpent)
+        {
+            entries.clear();
+        }
         self.step(now, Input::Recv(from, message), effects);
     }
 
@@ -388,7 +398,7 @@ impl<D: Disk> Replica<D> {
             Command::Resume { .. } => false,
             Command::Close { .. } | Command::Release { .. } | Command::Cancel { .. } => false,
         };
-        if is_new && self.full {
+        if (is_new && self.full) || self.wal.is_cramped() {
             self.counts.refused_full += 1;
             return Err(Why::DiskFull);
         }

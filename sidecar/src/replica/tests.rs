@@ -5,11 +5,12 @@ use super::*;
 use crate::frame::{Heartbeat, HeartbeatAck};
 use crate::wal::SimDisk;
 use quorate_locks::{Attachment, Key};
-use quorate_raft::{Answer, Body, Config, Restored};
+use quorate_raft::{Answer, Body, Config, Restored, Round};
 
 const MS: u64 = 1_000_000;
 const OWN: MemberId = MemberId(1);
 const OTHER: MemberId = MemberId(2);
+const THIRD: MemberId = MemberId(3);
 const BOOT: u64 = 9;
 const KEY: Key = Key(7);
 
@@ -33,7 +34,11 @@ struct World {
 
 impl World {
     fn blank() -> World {
-        let (wal, _) = Wal::open(SimDisk::new(1), OWN).unwrap();
+        World::on(SimDisk::new(1))
+    }
+
+    fn on(disk: SimDisk) -> World {
+        let (wal, _) = Wal::open(disk, OWN).unwrap();
         let node = Node::new(Config::new(OWN, 1), Time(MS), Restored::default());
         let (now, answers) = (Time(MS), Answers::All);
         let replica = Replica::new(node, wal).unwrap();
@@ -117,12 +122,21 @@ impl World {
         self.handle(Event::Peer(OTHER, PeerMessage::Raft(Message { term, body: reply })));
     }
 
+    /// The other voter leads term 1, and sends what follows `prev`.
+    fn append(&mut self, prev: LogId, entries: Vec<Entry>) {
+        let body = Body::Append { prev, entries, commit: prev, round: Round(0) };
+        self.handle(Event::Peer(OTHER, PeerMessage::Raft(Message { term: Term(1), body })));
+    }
+
     fn run(&mut self, millis: u64) {
         for _ in 0..millis {
             self.now = self.now.after(MS);
             self.replica.disk_mut().set_now(self.now);
             while let Some(seq) = self.replica.disk_mut().completed(self.now) {
                 self.handle(Event::Durable(seq));
+            }
+            if let Some(full) = self.replica.disk_mut().space_changed() {
+                self.handle(Event::Space { full });
             }
             if self.replica.deadline() <= self.now {
                 self.handle(Event::Timer);
@@ -192,4 +206,39 @@ fn vote_leaves_once_it_is_durable() {
     assert!(world.sent.is_empty());
     world.run(100);
     assert!(matches!(world.sent[..], [Message { body: Body::VoteReply { granted: true }, .. }]));
+}
+
+#[test]
+fn follower_without_room_takes_no_more_entries_and_still_votes() {
+    let mut disk = SimDisk::new(1);
+    disk.set_segment_bytes(64 * 1024);
+    disk.set_capacity(2 * 64 * 1024);
+    let mut world = World::on(disk);
+    let voters = [OWN, OTHER, THIRD].map(|id| (id, format!("m{}", id.0)));
+    let mut payload = Configuration::of_voters(voters).encode();
+    payload.extend(Command::Start { epoch: 1, last_n: 0 }.encode());
+    let first = Entry::new(LogId::new(1, 1), Kind::Configuration, &payload);
+    world.append(LogId::ZERO, vec![first]);
+    let attachment = Attachment { member: OTHER.0, boot: BOOT };
+    let mut last = LogId::new(1, 1);
+    // More than fits into what there is: the leader, which has room, goes on and on.
+    for number in 2..2_000 {
+        let id = LogId::new(1, number);
+        let label = "x".repeat(100);
+        let open = Command::Open { key: Key(number.into()), ttl_ms: 600_000, attachment, label };
+        world.append(last, vec![Entry::new(id, Kind::Command, &open.encode())]);
+        world.run(1);
+        last = world.replica.node().last();
+    }
+    assert!(world.replica.is_full(), "the log did not run out of room");
+    assert!(last > LogId::new(1, 100), "it took what fits");
+    let vote = Body::Vote { last: LogId::new(1, 9_999), transfer: true };
+    world.handle(Event::Peer(THIRD, PeerMessage::Raft(Message { term: Term(2), body: vote })));
+    world.run(100);
+    let voted = |m: &Message| m.term == Term(2) && m.body == Body::VoteReply { granted: true };
+    assert!(world.sent.iter().any(voted), "no vote on a full disk");
+    // Room again: what was left out comes.
+    world.replica.disk_mut().set_capacity(0);
+    world.run(3_000);
+    assert!(!world.replica.is_full());
 }

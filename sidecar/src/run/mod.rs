@@ -1,7 +1,9 @@
 //! One member as a process: opens its directory, recovers, listens, serves, and ends in order.
 //!
 //! Everything that can be refused is refused before the first client is served: settings,
-//! directory, ports. The order of the end: clients hear Draining, Raft leadership moves on, peers
+//! directory, ports. What can be wrong with settings is tried before a boot is begun: a member that
+//! is started again and again with a wrong one does not use up the boots that peers know it by.
+//! The order of the end: clients hear Draining, Raft leadership moves on, peers
 //! hear goodbye, the log is closed.
 
 mod sinks;
@@ -19,7 +21,7 @@ use crate::peer::{Boot, PeerOptions, Peers};
 use crate::reason::Failure;
 use crate::replica::Replica;
 use crate::tls::{Report, Tls};
-use crate::wal::{DataDir, FsDisk, FsOptions, Recovered, Verdict, Wal};
+use crate::wal::{DataDir, FsDisk, FsOptions, Recovered, Unshown, Verdict, Wal};
 use crate::{clock, http, transport};
 use quorate_proto::admin::maintenance_server::MaintenanceServer;
 use quorate_proto::admin::members_server::MembersServer;
@@ -159,7 +161,7 @@ fn load_tls(config: &Config) -> Result<Option<Tls>, Failed> {
 
 fn start_peers(
     config: &Config,
-    directory: &DataDir,
+    (directory, unshown): (&DataDir, Unshown),
     inbox: &Inbox,
     (tls, metrics): (Option<Tls>, &Arc<Metrics>),
 ) -> Peers {
@@ -170,6 +172,7 @@ fn start_peers(
         cluster: directory.cluster_id(),
         boot: boot(&directory.boot()),
         boots: directory.boots().iter().map(boot).collect(),
+        show: Arc::new(move || unshown.show().map_err(|error| error.to_string())),
         addresses: config.peers.clone(),
         tls,
         metrics: Arc::clone(metrics),
@@ -193,10 +196,13 @@ fn recovered_member(
 
 /// Recovers, and starts the driver. A damaged log, or a retired member, starts one that only
 /// answers Status.
-fn start(config: Config, directory: DataDir) -> Result<Parts, Failed> {
+fn start(
+    config: Config,
+    (directory, unshown): (DataDir, Unshown),
+    tls: Option<Tls>,
+) -> Result<Parts, Failed> {
     let (inbox, metrics) = (Inbox::default(), Arc::new(Metrics::default()));
-    let tls = load_tls(&config)?;
-    let peers = start_peers(&config, &directory, &inbox, (tls.clone(), &metrics));
+    let peers = start_peers(&config, (&directory, unshown), &inbox, (tls.clone(), &metrics));
     let mut parts = Parts {
         node: Arc::new(NodeInfo { name: config.name.clone(), unfit: String::new() }),
         config,
@@ -359,10 +365,13 @@ async fn over(driver: &mut Option<JoinHandle<driver::Ended>>) -> driver::Ended {
 /// What kept it from starting.
 pub async fn run(config: Config) -> Result<Ended, Failed> {
     let path = config.data_dir.clone();
-    let directory = tokio::task::spawn_blocking(move || DataDir::open(&path, LOCK_WAIT));
-    let directory = directory.await.map_err(|e| failed(70, e))?.map_err(|e| failed(73, e))?;
+    let held = tokio::task::spawn_blocking(move || DataDir::hold(&path, LOCK_WAIT));
+    let held = held.await.map_err(|e| failed(70, e))?.map_err(|e| failed(73, e))?;
     let listeners = Listeners::bind(&config).await?;
-    let mut parts = start(config, directory)?;
+    let tls = load_tls(&config)?;
+    let begun = tokio::task::spawn_blocking(move || held.begin());
+    let begun = begun.await.map_err(|e| failed(70, e))?.map_err(|e| failed(73, e))?;
+    let mut parts = start(config, begun, tls)?;
     let clients = Connections::new(Arc::new(ClientSink::new(parts.inbox.clone())));
     let tasks = serve(&parts, listeners, &clients)?;
     let config = parts.config.clone();

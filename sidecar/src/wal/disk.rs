@@ -173,6 +173,16 @@ pub struct Progress {
     pub skipped: u64,
     /// No room for the next segment.
     pub full: bool,
+    /// No room for the leader's snapshot: its batch waits, and those after it.
+    pub install_waits: bool,
+}
+
+impl Progress {
+    /// Whether anything waits for room.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        self.full || self.install_waits
+    }
 }
 
 /// Counts since a disk was opened.
@@ -208,8 +218,9 @@ impl Stats {
 pub enum Completion {
     /// All writes up to here are durable.
     Durable(IoSeq),
-    /// Room for the next segment: gone, or back. While it is gone the host refuses commands that
-    /// make state grow; what has to go on still fits in the current segment.
+    /// Room for the next segment, or for the leader's snapshot: gone, or back. While it is gone the
+    /// host refuses commands that make state grow; what has to go on still fits in the current
+    /// segment, behind that snapshot.
     Space {
         /// It is gone.
         full: bool,
@@ -332,6 +343,24 @@ pub(super) fn merge(batches: &[Batch], out: &mut Vec<(usize, Op)>) {
         }
         out.extend(batch.ops.iter().map(|op| (at, *op)));
     }
+}
+
+/// The operation that begins to make the new file that the one at `at` is part of, and the file. As
+/// long as it has no other name than its own a new file means nothing: what finds no room there may
+/// be begun anew. `None`: the operation is of another kind.
+pub(super) fn begins_anew(row: &[(usize, Op)], at: usize) -> Option<(usize, FileName)> {
+    let made = |(place, (_, op)): (usize, &(usize, Op))| match op {
+        Op::Create { file, .. } => Some((place, *file)),
+        _ => None,
+    };
+    let (first, file) = row[..=at].iter().enumerate().rev().find_map(made)?;
+    let part = |(_, op): &(usize, Op)| match op {
+        Op::Create { file: of, .. } | Op::Write { file: of, .. } | Op::Sync(of) => *of == file,
+        Op::Rename { from, .. } => *from == file,
+        Op::SyncDir => true,
+        Op::Mark { .. } | Op::Unlink(_) | Op::Await(_) => false,
+    };
+    row[first..=at].iter().all(part).then_some((first, file))
 }
 
 /// Lengths on the disk are 64-bit.

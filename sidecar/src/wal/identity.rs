@@ -1,8 +1,9 @@
 //! The data directory: whose it is, who holds it, and which lives it had.
 //!
 //! Invariants: a member's identity is made once, together with the directory's first content, and
-//! never again; the boot of this process is durable before anybody hears of it; one process at a
-//! time holds the directory. Modes of what others made are never looked at: volumes change them.
+//! never again; the boot of this process is durable before anybody hears of it, and that it was
+//! shown too; one process at a time holds the directory. Modes of what others made are never looked
+//! at: volumes change them.
 
 use super::directory::{FILE_MODE, sync_directory};
 use super::disk::{Completion, FileName, narrow, wide};
@@ -11,12 +12,14 @@ use super::format::{u32_at, u64_at, u128_at};
 use super::fs::{FsDisk, FsOptions};
 use super::log::Wal;
 use super::open::{Recovered, Verdict};
+use super::shown::IdentityFile;
 use quorate_raft::MemberId;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Boots that are remembered: peers pin one of them.
@@ -28,6 +31,8 @@ const HEAD_BYTES: usize = 57;
 const BOOT_BYTES: usize = 16;
 const HAS_CLUSTER: u8 = 1;
 const HAS_LOG: u8 = 2;
+/// Nobody can know the newest boot. Bit 3: files that know nothing of it have it clear.
+const NOT_SHOWN: u8 = 8;
 const IDENTITY: &str = "identity";
 const IDENTITY_NEW: &str = "identity.new";
 const LOCK: &str = "lock";
@@ -51,6 +56,16 @@ pub(super) struct Identity {
     pub(super) has_log: bool,
     /// The last ones, in order.
     pub(super) boots: Vec<Boot>,
+    /// Whether somebody can know the newest of them.
+    pub(super) shown: bool,
+}
+
+/// A data directory that this process holds, and in which it began no boot yet.
+#[derive(Debug)]
+pub struct HeldDir {
+    path: PathBuf,
+    identity: Identity,
+    lock: File,
 }
 
 /// A data directory that this process holds.
@@ -58,17 +73,24 @@ pub(super) struct Identity {
 pub struct DataDir {
     path: PathBuf,
     pub(super) identity: Identity,
-    /// Held for as long as this lives.
-    _lock: File,
+    pub(super) file: Arc<IdentityFile>,
 }
 
 impl DataDir {
-    /// Takes the directory, waiting so long for another process to leave it, and begins a boot.
-    /// Makes it, with mode 0770, if it is not there; its parent must exist.
+    /// Takes the directory as [`DataDir::hold`] does, and begins a boot that counts as shown.
     ///
     /// # Errors
     /// See [`OpenError`]; nothing was changed but perhaps an empty directory made.
     pub fn open(path: &Path, wait_for_lock: Duration) -> Result<DataDir, OpenError> {
+        DataDir::hold(path, wait_for_lock)?.begin_as(true)
+    }
+
+    /// Takes the directory, waiting so long for another process to leave it.
+    /// Makes it, with mode 0770, if it is not there; its parent must exist.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing was changed but perhaps an empty directory made.
+    pub fn hold(path: &Path, wait_for_lock: Duration) -> Result<HeldDir, OpenError> {
         make(path)?;
         let lock = lock(&path.join(LOCK), wait_for_lock)?;
         let identity = match read(path)? {
@@ -81,17 +103,10 @@ impl DataDir {
                 cluster: None,
                 has_log: false,
                 boots: Vec::new(),
+                shown: true,
             },
         };
-        let mut directory = DataDir { path: path.to_owned(), identity, _lock: lock };
-        let seq = directory.identity.boots.last().map_or(0, |boot| boot.seq).saturating_add(1);
-        let boots = &mut directory.identity.boots;
-        boots.push(Boot { seq, bits: random_bits()? });
-        let old = boots.len().saturating_sub(BOOTS_MAX);
-        boots.drain(..old);
-        directory.store()?;
-        assert!(!directory.identity.boots.is_empty());
-        Ok(directory)
+        Ok(HeldDir { path: path.to_owned(), identity, lock })
     }
 
     /// Opens the log in this directory. `report` is called by the log's own threads and must not
@@ -172,20 +187,45 @@ impl DataDir {
         &self.identity.boots
     }
 
-    /// Content first, then the name, then the directory: each durable before the next.
+    /// Makes what changed durable.
     pub(super) fn store(&self) -> Result<(), OpenError> {
-        let new = self.path.join(IDENTITY_NEW);
-        let store = || -> io::Result<()> {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(FILE_MODE);
-            let mut file = options.open(&new)?;
-            file.write_all(&encode(&self.identity))?;
-            file.sync_all()?;
-            std::fs::rename(&new, self.path.join(IDENTITY))?;
-            sync_directory(&self.path)
-        };
-        store().map_err(|error| failed("store the identity in", &self.path, error))
+        self.file.store(&self.identity)
     }
+}
+
+impl HeldDir {
+    /// Begins a boot, in the place of the newest one if nobody can know that.
+    pub(super) fn begin_as(self, shown: bool) -> Result<DataDir, OpenError> {
+        let HeldDir { path, mut identity, lock } = self;
+        let boots = &mut identity.boots;
+        let newest = if identity.shown { boots.last().copied() } else { boots.pop() };
+        // The number counts all starts.
+        let seq = newest.map_or(0, |boot| boot.seq).saturating_add(1);
+        boots.push(Boot { seq, bits: random_bits()? });
+        let old = boots.len().saturating_sub(BOOTS_MAX);
+        boots.drain(..old);
+        identity.shown = shown;
+        let file = Arc::new(IdentityFile::new(&path, identity.clone(), lock));
+        let directory = DataDir { path, identity, file };
+        directory.store()?;
+        assert!(!directory.identity.boots.is_empty());
+        Ok(directory)
+    }
+}
+
+/// Content first, then the name, then the directory: each durable before the next.
+pub(super) fn write(directory: &Path, identity: &Identity) -> Result<(), OpenError> {
+    let new = directory.join(IDENTITY_NEW);
+    let write = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        let mut file = options.open(&new)?;
+        file.write_all(&encode(identity))?;
+        file.sync_all()?;
+        std::fs::rename(&new, directory.join(IDENTITY))?;
+        sync_directory(directory)
+    };
+    write().map_err(|error| failed("store the identity in", directory, error))
 }
 
 pub(super) fn failed(doing: &'static str, path: &Path, error: io::Error) -> OpenError {
@@ -266,7 +306,8 @@ fn encode(identity: &Identity) -> Vec<u8> {
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&identity.member.0.to_le_bytes());
     let cluster = if identity.cluster.is_some() { HAS_CLUSTER } else { 0 };
-    out.push(cluster | if identity.has_log { HAS_LOG } else { 0 });
+    let shown = if identity.shown { 0 } else { NOT_SHOWN };
+    out.push(cluster | shown | if identity.has_log { HAS_LOG } else { 0 });
     out.extend_from_slice(&identity.cluster.unwrap_or_default().to_le_bytes());
     out.extend_from_slice(&wide(identity.boots.len()).to_le_bytes());
     assert!(out.len() == HEAD_BYTES && identity.boots.len() <= BOOTS_MAX);
@@ -300,6 +341,7 @@ fn decode(bytes: &[u8]) -> Result<Identity, &'static str> {
         member: MemberId(u128_at(bytes, 16)),
         cluster: (flags & HAS_CLUSTER != 0).then(|| u128_at(bytes, 33)),
         has_log: flags & HAS_LOG != 0,
+        shown: flags & NOT_SHOWN == 0,
         boots: starts.map(boot).collect(),
     })
 }

@@ -80,6 +80,9 @@ fn show_identity(dir: &Path, out: &mut dyn Write) -> io::Result<Option<Identity>
     for boot in &identity.boots {
         writeln!(out, "  boot {} {:016x}", boot.seq, boot.bits)?;
     }
+    if !identity.shown {
+        writeln!(out, "  the last boot was shown to nobody")?;
+    }
     Ok(Some(identity))
 }
 

@@ -16,6 +16,9 @@ use std::collections::VecDeque;
 /// Retired segments that are kept for the next ones: more would only hold room.
 const SPARES_MAX: usize = 1;
 
+/// Of a segment so much is kept while there is no room for the next: 1 MiB of 16.
+const RESERVE_SHARE: u64 = 16;
+
 /// The log of one member on one disk.
 #[derive(Debug)]
 pub struct Wal<D: Disk> {
@@ -107,11 +110,19 @@ impl<D: Disk> Wal<D> {
         self.start_retiring();
     }
 
-    /// Whether there is no room for the next segment: nothing that makes state grow may be
-    /// appended, so that the current segment serves what has to go on.
+    /// Whether there is no room for the next segment, or for the leader's snapshot: nothing that
+    /// makes state grow may be appended, so that the current segment serves what has to go on.
     #[must_use]
     pub fn full(&self) -> bool {
-        self.disk.progress().full
+        self.disk.progress().lacks_room()
+    }
+
+    /// Whether, besides, little of the current segment is left: that is for terms and votes, for
+    /// the first entry of a term, configurations and the ends of sessions, and for nothing else.
+    #[must_use]
+    pub fn is_cramped(&self) -> bool {
+        let left = self.tail.bytes.saturating_sub(self.tail.offset);
+        self.full() && left < self.tail.bytes / RESERVE_SHARE
     }
 
     /// Counts since the log was opened.
@@ -137,7 +148,8 @@ impl<D: Disk> Wal<D> {
         self.disk
     }
 
-    /// Ends the log: everything submitted and the last mark are durable afterwards.
+    /// Ends the log: everything submitted and the last mark are durable afterwards. What waits for
+    /// room is a failure then.
     pub fn close(mut self) {
         if !self.unfit {
             self.disk.close(FileName::Log(self.tail.number));
@@ -287,7 +299,8 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// The leader's snapshot: its file is durable before the record that names it.
+    /// The leader's snapshot: its file is durable before the record that names it. Without room for
+    /// it the disk tries again every second, and all that is submitted later waits behind it.
     fn install(&mut self, snapshot: &Snapshot, keep_suffix: bool, seq: IoSeq) {
         self.end_run();
         self.job += 1;
@@ -350,7 +363,7 @@ impl<D: Disk> Wal<D> {
             let from = FileName::Log(number);
             // One of another length, from another version, would not serve.
             let fits = bytes == self.disk.segment_bytes();
-            if fits && self.spares.len() < SPARES_MAX && !progress.full {
+            if fits && self.spares.len() < SPARES_MAX && !progress.lacks_room() {
                 batch.ops.push(Op::Rename { from, to: FileName::Spare(number) });
                 self.spares.push(number);
             } else {

@@ -4,7 +4,8 @@
 //! come, in the order of its lane; batches that wait together share a sync, as on files.
 
 use super::disk::{
-    Batch, Disk, FileName, Job, JobKind, Op, Progress, Source, Stats, is_full, merge, wide,
+    Batch, Disk, FileName, Job, JobKind, Op, Progress, Source, Stats, begins_anew, is_full, merge,
+    wide,
 };
 use super::format::SECTOR_BYTES;
 use super::sim_files::{Files, mix};
@@ -13,7 +14,7 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::io;
 
-/// Between two tries to make the next segment.
+/// Between two tries to make the next segment, or to store the leader's snapshot.
 const RETRY_NS: u64 = 1_000_000_000;
 /// A sync, unless set otherwise: a good device's.
 const LATENCY_NS: u64 = 100_000;
@@ -186,9 +187,9 @@ impl SimDisk {
         news.then_some(durable)
     }
 
-    /// Whether room went or came back, each once: the new [`Progress::full`].
+    /// Whether room went or came back, each once: the new [`Progress::lacks_room`].
     pub fn space_changed(&mut self) -> Option<bool> {
-        let full = self.progress.full;
+        let full = self.progress.lacks_room();
         let news = full != self.told_full;
         self.told_full = full;
         news.then_some(full)
@@ -363,6 +364,7 @@ impl SimDisk {
             let seq = running.batches.last().map_or(IoSeq(0), |batch| batch.seq);
             assert!(seq >= self.progress.durable, "batches complete in order");
             self.progress.durable = seq;
+            self.progress.install_waits = false;
             self.note(2, seq.0);
             return true;
         };
@@ -374,9 +376,17 @@ impl SimDisk {
         }
         match self.apply(op, &running.batches[at].bytes) {
             Ok(()) => self.stats.flushes += u64::from(matches!(op, Op::Sync(_))),
-            Err(_) => {
-                self.failed = !self.is_cut();
-                return false;
+            Err(error) => {
+                let again = begins_anew(&running.row, running.at).filter(|_| is_full(&error));
+                let Some((first, file)) = again else {
+                    self.failed = !self.is_cut();
+                    return false;
+                };
+                self.files.apply(Op::Unlink(file), &[]).expect("a name always goes");
+                self.progress.install_waits = true;
+                (running.at, running.until) = (first, self.now.after(RETRY_NS));
+                self.batches = Some(running);
+                return true;
             }
         }
         if let Op::Write { from, to, .. } | Op::Mark { from, to, .. } = op {
@@ -442,6 +452,16 @@ impl SimDisk {
             self.stats.skipped_snapshots += 1;
         }
         self.note(3, id);
+    }
+
+    /// Whether the batches wait for room.
+    fn is_stuck(&self) -> bool {
+        let at = self.batches.as_ref().and_then(|running| running.row.get(running.at));
+        match at {
+            Some((_, Op::Await(job))) => self.progress.segment < *job && self.held.is_some(),
+            Some((_, Op::Create { .. })) => self.progress.install_waits,
+            _ => false,
+        }
     }
 
     fn apply(&mut self, op: Op, bytes: &[u8]) -> io::Result<()> {
@@ -547,9 +567,10 @@ impl Disk for SimDisk {
             && (self.batches.is_some() || !self.queue.is_empty())
             && !self.failed
             && !self.is_cut()
+            && !self.is_stuck()
         {
             self.advance(at.max(self.now));
         }
-        self.failed |= self.apply(Op::Sync(last), &[]).is_err();
+        self.failed |= self.is_stuck() || self.apply(Op::Sync(last), &[]).is_err();
     }
 }

@@ -1,10 +1,13 @@
 //! The two threads behind [`super::FsDisk`], and what they share with its owner.
 //!
 //! Invariants: batches are taken in order, as many at once as may share a sync; progress is raised
-//! before it is reported; after a failure both threads end and nothing more is reported.
+//! before it is reported; after a failure both threads end and nothing more is reported. A lack of
+//! room is no failure where a new file is made: the half of it goes, and it is made anew later.
 
 use super::directory::{Cost, Writer};
-use super::disk::{Batch, Completion, FileName, Job, JobKind, Op, Progress, Stats, is_full, merge};
+use super::disk::{
+    Batch, Completion, FileName, Job, JobKind, Op, Progress, Stats, begins_anew, is_full, merge,
+};
 use crate::planted::{self, Bug};
 use quorate_raft::IoSeq;
 use std::collections::VecDeque;
@@ -13,7 +16,7 @@ use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// While there is no room, the next segment is tried this often.
+/// While there is no room, the next segment, or the leader's snapshot, is tried this often.
 const RETRY: Duration = Duration::from_secs(1);
 /// Empty batches kept for their memory; more are never on their way for long.
 const POOL_MAX: usize = 8;
@@ -143,6 +146,37 @@ impl Shared {
         true
     }
 
+    /// Waits until it is time to try again what found no room. `false`: it is not to be tried.
+    fn await_retry(&self) -> bool {
+        let until = Instant::now() + RETRY;
+        let mut state = self.lock();
+        while !state.failed && !state.stop_writer {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            let waited = self.writer.wait_timeout(state, left);
+            state = waited.expect("nobody panics while holding the log's state").0;
+        }
+        false
+    }
+
+    /// Changes what there is room for. Both threads do: what they tell stays in the order of the
+    /// changes.
+    fn set_room(&self, change: impl FnOnce(&mut Progress)) {
+        let mut report = self.report.lock().expect("the report does not panic");
+        let mut state = self.lock();
+        let before = state.progress.lacks_room();
+        change(&mut state.progress);
+        let full = state.progress.lacks_room();
+        drop(state);
+        // A writer that waits and is to stop must see it.
+        self.writer.notify_one();
+        if before != full {
+            report(Completion::Space { full });
+        }
+    }
+
     /// The group is durable: say so, keep its memory.
     fn complete(&self, group: &mut Vec<Batch>, cost: Cost) {
         let seq = group.last().map_or(IoSeq(0), |batch| batch.seq);
@@ -197,16 +231,35 @@ fn write_group(
     group: &[Batch],
     row: &[(usize, Op)],
 ) -> io::Result<bool> {
-    for (at, op) in row {
-        if let Op::Await(job) = op {
+    let (mut next, mut waited) = (0, false);
+    while let Some((at, op)) = row.get(next) {
+        if matches!(op, Op::Await(_) | Op::Create { .. }) {
+            // Records that still wait must not be lost with a file that finds no room.
             writer.settle()?;
-            if !shared.await_segment(*job) {
-                return Ok(false);
-            }
         }
-        writer.apply(*op, &group[*at].bytes)?;
+        if let Op::Await(job) = op
+            && !shared.await_segment(*job)
+        {
+            return Ok(false);
+        }
+        let Err(error) = writer.apply(*op, &group[*at].bytes) else {
+            next += 1;
+            continue;
+        };
+        let again = begins_anew(row, next).filter(|_| is_full(&error));
+        let Some((first, file)) = again else { return Err(error) };
+        // Half a file would only hold room.
+        writer.apply(Op::Unlink(file), &[])?;
+        shared.set_room(|progress| progress.install_waits = true);
+        if !shared.await_retry() {
+            return Err(error);
+        }
+        (next, waited) = (first, true);
     }
     writer.settle()?;
+    if waited {
+        shared.set_room(|progress| progress.install_waits = false);
+    }
     Ok(true)
 }
 
@@ -225,7 +278,7 @@ pub(super) fn work(shared: &Shared, mut writer: Writer) {
                     return shared.fail(&error);
                 }
                 if job.kind == JobKind::Segment {
-                    set_full(shared, true);
+                    shared.set_room(|progress| progress.full = true);
                     held = Some((job, Instant::now() + RETRY));
                 } else {
                     done(shared, &job, true);
@@ -277,18 +330,7 @@ fn done(shared: &Shared, job: &Job, skipped: bool) {
     drop(state);
     shared.writer.notify_one();
     if job.kind == JobKind::Segment {
-        set_full(shared, false);
-    }
-}
-
-fn set_full(shared: &Shared, full: bool) {
-    let before = std::mem::replace(&mut shared.lock().progress.full, full);
-    if full {
-        // A writer that waits and is to stop must see it.
-        shared.writer.notify_one();
-    }
-    if before != full {
-        shared.tell(Completion::Space { full });
+        shared.set_room(|progress| progress.full = false);
     }
 }
 

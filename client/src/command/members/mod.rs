@@ -40,7 +40,12 @@ pub async fn administer(args: MembersArgs, output: Output) -> Result<()> {
         MembersVerb::Drain { member } => {
             let one = group.named(member.as_deref())?;
             one.members().drain(DrainRequest {}).await?;
-            done(one, output, "drained", "is drained: it does not lead, and stands only if nobody else can");
+            done(
+                one,
+                output,
+                "drained",
+                "is drained: it does not lead, and stands only if nobody else can",
+            );
             Ok(())
         }
         MembersVerb::Undrain { member } => {
