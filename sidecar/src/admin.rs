@@ -5,6 +5,7 @@ use crate::clock;
 use crate::driver::{Bootstrap, Inbox, Retire, StatusView, Work};
 use crate::member::Event;
 use crate::replica::Event as ReplicaEvent;
+use crate::wal;
 use quorate_locks::{Command, limits};
 use quorate_proto::admin::members_server::Members;
 use quorate_proto::admin::{
@@ -16,6 +17,7 @@ use quorate_proto::admin::{
 use quorate_raft::{Change, Configuration, Index, MemberId, Outcome, Refused, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -244,6 +246,9 @@ impl Members for Admin {
             life: view.life.0,
             snapshot: view.snapshot.0,
             followers: view.followers.iter().map(follower).collect(),
+            pod_uid: self.node.pod_uid.clone(),
+            caught_up: self.node.caught_up.load(Ordering::Acquire),
+            format_version: wal::FORMAT_VERSION,
         }))
     }
 

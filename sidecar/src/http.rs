@@ -47,7 +47,7 @@ pub trait Health: Send + Sync + 'static {
     ///
     /// # Errors
     /// What is missing.
-    fn ready(&self) -> Result<(), &'static str>;
+    async fn ready(&self) -> Result<(), &'static str>;
     /// Brings [`Metrics::shown`] up to date.
     async fn refresh(&self);
 }
@@ -64,7 +64,7 @@ pub fn router(metrics: Arc<Metrics>, health: Arc<dyn Health>) -> Router {
     Router::new()
         .route("/startupz", get(async |State(face): State<Face>| probe(face.health.started())))
         .route("/livez", get(async |State(face): State<Face>| probe(face.health.live())))
-        .route("/readyz", get(async |State(face): State<Face>| probe(face.health.ready())))
+        .route("/readyz", get(async |State(face): State<Face>| probe(face.health.ready().await)))
         .route("/metrics", get(show_metrics))
         .with_state(Face { metrics, health })
 }
@@ -190,7 +190,7 @@ mod tests {
         fn live(&self) -> Result<(), &'static str> {
             Ok(())
         }
-        fn ready(&self) -> Result<(), &'static str> {
+        async fn ready(&self) -> Result<(), &'static str> {
             self.ready.load(Ordering::Relaxed).then_some(()).ok_or("no leader is known")
         }
         async fn refresh(&self) {

@@ -1,10 +1,11 @@
 //! `quorate-sidecar`: a member of a group beside an application, and its offline tools.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use quorate_locks::Logged;
+use quorate_sidecar::config::file::File;
 use quorate_sidecar::config::{Config, SidecarArgs};
 use quorate_sidecar::recovery::tools;
-use quorate_sidecar::{dev, run, wal};
+use quorate_sidecar::{control, dev, run, wal};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ struct Arguments {
 enum Verb {
     /// One member, in the foreground
     Run(Box<SidecarArgs>),
+    Drain(control::DrainArgs),
     /// A whole group on this machine, in the foreground: for trying out, demos and tests
     Dev(dev::DevArgs),
     /// Looks at a log without touching it
@@ -50,8 +52,31 @@ fn command_words(bytes: &[u8]) -> String {
     }
 }
 
+/// The settings, with a file below flags and environment; or all that is wrong with them.
+fn settings(args: SidecarArgs) -> Result<Config, Vec<String>> {
+    let Some(path) = args.config.clone() else { return Config::check(args) };
+    let file = File::read(&path).map_err(|why| vec![why])?;
+    let command = Arguments::command().mut_subcommand("run", |run| file.defaults(run));
+    // These words were taken before, with fewer defaults.
+    let matches = command.clone().try_get_matches().map_err(|why| vec![why.to_string()])?;
+    let again = Arguments::from_arg_matches(&matches).map_err(|why| vec![why.to_string()])?;
+    let (Verb::Run(args), Some(("run", given))) = (again.verb, matches.subcommand()) else {
+        return Config::check(args);
+    };
+    let run = command.find_subcommand("run").expect("it is a verb of this program");
+    let mut complaints = file.complaints(run);
+    match Config::check(*args) {
+        Ok(config) if complaints.is_empty() => return Ok(config),
+        Ok(_) => {}
+        Err(found) => {
+            complaints.extend(found.into_iter().map(|why| file.placed(why, run, given)));
+        }
+    }
+    Err(complaints)
+}
+
 fn run_member(args: SidecarArgs) -> ExitCode {
-    let config = match Config::check(args) {
+    let config = match settings(args) {
         Ok(config) => config,
         Err(complaints) => {
             for complaint in complaints {
@@ -73,7 +98,7 @@ fn run_member(args: SidecarArgs) -> ExitCode {
         std::process::abort();
     }));
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = match builder.enable_all().max_blocking_threads(4).build() {
+    let runtime = match builder.enable_all().max_blocking_threads(8).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("quorate-sidecar: no runtime: {error}");
@@ -120,6 +145,7 @@ fn inspect(dir: &std::path::Path) -> ExitCode {
 fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(Arguments { verb: Verb::Run(args) }) => run_member(*args),
+        Ok(Arguments { verb: Verb::Drain(args) }) => control::drain(&args),
         Ok(Arguments { verb: Verb::Dev(args) }) => dev::run(args),
         Ok(Arguments { verb: Verb::Snapshot(verb) }) => tools::snapshot(&verb),
         Ok(Arguments { verb: Verb::Recover(args) }) => tools::recover(&args),

@@ -2,21 +2,26 @@
 //! carry member and cluster.
 //!
 //! A certificate speaks for a member by the DNS name `MEMBER.CLUSTER.quorate` among its subject
-//! alternative names, exactly: a wildcard speaks for nobody. The three files are read again when
+//! alternative names, exactly: a wildcard speaks for nobody. The name `member.CLUSTER.quorate`
+//! speaks for every member: where all share one certificate, whoever has it is a member, and which
+//! one is what its hello says and its disk proves to those who remember it. The three files are read again when
 //! they change; a broken new set leaves the last good one in use, and says so once. Sessions are
 //! never resumed: each connection is verified anew, against the CA of that moment.
 //!
 //! Architecture invariant: the cryptography provider is named in each configuration; there is no
 //! process default. No socket is opened here.
 
-use rustls::client::danger::ServerCertVerifier as _;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -32,8 +37,14 @@ const SUFFIX: &str = "quorate";
 /// A name that no member can have (a member's begins with a letter or digit): a certificate that
 /// speaks for it has a wildcard.
 const NOBODY: &str = "_nobody";
+/// Said with a certificate of no use, where the reason may be that it has one.
+const WILDCARD: &str = " (a wildcard speaks for nobody)";
+/// The first part of the name that speaks for every member.
+const ANY_MEMBER: &str = "member";
 /// First parts of names, beside the members' own, that may use the admin port.
 const ADMINS: [&str; 2] = ["operator", "admin"];
+/// First parts of names that no member may have as its own.
+pub const RESERVED_NAMES: [&str; 3] = [ANY_MEMBER, ADMINS[0], ADMINS[1]];
 
 /// Where a member's certificate, its key and the cluster's CA are; PEM each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +156,7 @@ pub fn certificate_name(member: &str, cluster: &str) -> String {
 
 impl Tls {
     /// Reads the files. `own` is the first part of the name that the certificate must have: the
-    /// member's name, or `admin`; `cluster` is the label of `--cluster`. `report` gets one line
+    /// member's name (or the certificate speaks for every member), or `admin`; `cluster` is the label of `--cluster`. `report` gets one line
     /// each time that changed files are taken up, or are of no use.
     ///
     /// # Errors
@@ -159,7 +170,7 @@ impl Tls {
     ) -> Result<Tls, TlsError> {
         // Before the content: a file that changes in between is then read again.
         let stamps = files.stamps();
-        let pair = Pair::read(&files, &certificate_name(own, cluster))?;
+        let pair = Pair::read(&files, own, cluster)?;
         let state = Mutex::new(State { looked: Instant::now(), stamps, pair });
         let (own, cluster) = (own.to_owned(), cluster.to_owned());
         Ok(Tls { inner: Arc::new(Inner { files, own, cluster, report, state }) })
@@ -186,11 +197,13 @@ impl Tls {
     /// Whether this verified certificate speaks for `member`.
     #[must_use]
     pub fn speaks_for(&self, certificate: &CertificateDer<'_>, member: &str) -> bool {
-        speaks_for(certificate, &certificate_name(member, &self.inner.cluster))
+        let names = [member, ANY_MEMBER].map(|name| certificate_name(name, &self.inner.cluster));
+        names.iter().any(|name| speaks_for(certificate, name))
     }
 
     /// Whether this verified certificate may use the admin port: the operator's, an admin's, or
-    /// that of one of `members`.
+    /// that of one of `members`. One that speaks for every member may not: in a pod, whoever gets
+    /// hold of it shall not change the membership as well.
     #[must_use]
     pub fn may_administer<'a>(
         &self,
@@ -198,7 +211,7 @@ impl Tls {
         members: impl IntoIterator<Item = &'a str>,
     ) -> bool {
         let mut names = ADMINS.into_iter().chain(members);
-        names.any(|name| self.speaks_for(certificate, name))
+        names.any(|name| speaks_for(certificate, &certificate_name(name, &self.inner.cluster)))
     }
 
     /// The name that a certificate needs in order to speak for `member`, for messages.
@@ -217,7 +230,7 @@ impl Tls {
             let stamps = inner.files.stamps();
             if stamps != state.stamps {
                 state.stamps = stamps;
-                match Pair::read(&inner.files, &certificate_name(&inner.own, &inner.cluster)) {
+                match Pair::read(&inner.files, &inner.own, &inner.cluster) {
                     Ok(pair) => {
                         state.pair = pair;
                         (inner.report)("TLS files changed: the new ones are in use".to_owned());
@@ -275,8 +288,62 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(all)
 }
 
+/// Of a dialled member: that its certificate speaks for it by its own name, or for every member.
+#[derive(Debug)]
+struct MemberVerifier {
+    chain: Arc<WebPkiServerVerifier>,
+    any: String,
+}
+
+impl ServerCertVerifier for MemberVerifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let asked = name.to_str();
+        let by =
+            [&*asked, self.any.as_str()].into_iter().find(|name| speaks_for(certificate, name));
+        // Neither: as the name that was asked for, which says what is wrong.
+        let by = by.unwrap_or(&asked);
+        let name = ServerName::try_from(by).map_err(|why| Error::General(why.to_string()))?;
+        let verified =
+            self.chain.verify_server_cert(certificate, intermediates, &name, ocsp, now)?;
+        match speaks_for(certificate, by) {
+            true => Ok(verified),
+            // It was let through by a wildcard.
+            false => Err(CertificateError::NotValidForName.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
 impl Pair {
-    fn read(files: &TlsFiles, own: &str) -> Result<Pair, TlsError> {
+    fn read(files: &TlsFiles, own: &str, cluster: &str) -> Result<Pair, TlsError> {
         let Read { chain, key, roots } = Read::files(files)?;
         let unusable = |why: String| TlsError::Unusable { path: files.cert.clone(), why };
         let (roots, provider) = (Arc::new(roots), provider());
@@ -287,20 +354,20 @@ impl Pair {
         let servers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
             .map_err(|e| file_error(&files.ca, e.to_string()))?;
+        let any = certificate_name(ANY_MEMBER, cluster);
+        let servers = Arc::new(MemberVerifier { chain: servers, any });
 
         // What peers will find wrong with it is better said here.
         let (first, rest) = chain.split_first().expect("a chain that was read is not empty");
-        let name = ServerName::try_from(own)
+        let own = certificate_name(own, cluster);
+        let name = ServerName::try_from(own.as_str())
             .map_err(|_| unusable(format!("{own:?} cannot be a DNS name")))?;
         servers
             .verify_server_cert(first, rest, &name, &[], UnixTime::now())
-            .map_err(|e| unusable(format!("peers will refuse it as {own}: {e}")))?;
+            .map_err(|e| unusable(format!("peers will refuse it as {own}: {e}{WILDCARD}")))?;
         clients
             .verify_client_cert(first, rest, UnixTime::now())
             .map_err(|e| unusable(format!("peers will refuse it as a client's: {e}")))?;
-        if !speaks_for(first, own) {
-            return Err(unusable(format!("a wildcard does not speak for {own}; name it")));
-        }
 
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
@@ -313,7 +380,9 @@ impl Pair {
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(|e| unusable(e.to_string()))?
-            .with_webpki_verifier(servers)
+            // Stricter than the usual one, which takes wildcards; and one more name is right.
+            .dangerous()
+            .with_custom_certificate_verifier(servers)
             .with_client_auth_cert(chain, key)
             .map_err(|e| unusable(e.to_string()))?;
         client.alpn_protocols = vec![b"h2".to_vec()];

@@ -104,8 +104,94 @@ fn the_admin_port_is_for_operators_admins_and_members() {
     for dns in ["operator.test.quorate", "admin.test.quorate", "member-2.test.quorate"] {
         assert!(may(dns), "{dns}");
     }
-    for dns in ["member-3.test.quorate", "admin.other.quorate", "*.test.quorate", "admin.test"] {
+    for dns in [
+        "member.test.quorate",
+        "member-3.test.quorate",
+        "admin.other.quorate",
+        "*.test.quorate",
+        "admin.test",
+    ] {
         assert!(!may(dns), "{dns}");
     }
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// One certificate for a whole cluster, in a directory of its own, issued by `authority`.
+fn shared(label: &str, authority: &Authority, dns: &str) -> TlsFiles {
+    let directory =
+        std::env::temp_dir().join(format!("quorate-tls-{}-{label}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let files = certificates::files(&directory, "shared");
+    let (cert, key) = authority.issue(&[dns.to_owned()]).unwrap();
+    for (path, text) in [(&files.cert, cert), (&files.key, key), (&files.ca, authority.pem())] {
+        std::fs::write(path, text).unwrap();
+    }
+    files
+}
+
+#[test]
+fn one_certificate_can_speak_for_every_member_of_its_cluster() {
+    let authority = Authority::new().unwrap();
+    let files = shared("shared", &authority, "member.test.quorate");
+    let load = |own: &str, cluster: &str| Tls::load(files.clone(), own, cluster, Arc::new(|_| {}));
+    let tls = load("app-0", "test").unwrap();
+    let speaks = |dns: &str| {
+        let (cert, _) = authority.issue(&[dns.to_owned()]).unwrap();
+        tls.speaks_for(&CertificateDer::from_pem_slice(cert.as_bytes()).unwrap(), "app-1")
+    };
+    assert!(speaks("member.test.quorate") && speaks("app-1.test.quorate"));
+    let others = ["member.other.quorate", "*.test.quorate", "app-2.test.quorate", "member.test"];
+    for dns in others {
+        assert!(!speaks(dns), "{dns}");
+    }
+    let other = load("app-0", "other").unwrap_err().to_string();
+    assert!(other.contains("app-0.other.quorate"), "{other}");
+    std::fs::remove_dir_all(files.cert.parent().unwrap()).unwrap();
+}
+
+/// Whether a member with the certificate of `files` that is dialled as `app-1` is believed.
+fn believed(dialler: &Tls, files: &TlsFiles) -> Result<(), String> {
+    let Read { chain, key, .. } = Read::files(files).unwrap();
+    let server = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let name = dialler.server_name("app-1").unwrap();
+        let (dialled, _) =
+            tokio::join!(dialler.connector().connect(name, near), acceptor.accept(far));
+        dialled.map(|_| ()).map_err(|why| why.to_string())
+    })
+}
+
+#[test]
+fn a_dialled_member_proves_its_name_and_a_wildcard_proves_none() {
+    let authority = Authority::new().unwrap();
+    let own = shared("dialler", &authority, "member.test.quorate");
+    let dialler = Tls::load(own.clone(), "app-0", "test", Arc::new(|_| {})).unwrap();
+    let (foreign, mut seen) = (Authority::new().unwrap(), Vec::new());
+    let cases = [
+        (&authority, "member.test.quorate", true),
+        (&authority, "app-1.test.quorate", true),
+        (&authority, "app-2.test.quorate", false),
+        (&authority, "member.other.quorate", false),
+        (&authority, "*.test.quorate", false),
+        (&authority, "operator.test.quorate", false),
+        (&foreign, "member.test.quorate", false),
+        (&foreign, "app-1.test.quorate", false),
+    ];
+    for (number, (authority, dns, good)) in cases.into_iter().enumerate() {
+        let files = shared(&format!("dialled-{number}"), authority, dns);
+        let answer = believed(&dialler, &files);
+        assert_eq!(answer.is_ok(), good, "{dns}: {answer:?}");
+        seen.push(files);
+    }
+    for files in seen.iter().chain([&own]) {
+        std::fs::remove_dir_all(files.cert.parent().unwrap()).unwrap();
+    }
 }

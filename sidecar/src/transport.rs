@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use std::error::Error as _;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -32,8 +32,12 @@ pub const CONNECTIONS_MAX: usize = 1024;
 /// Data that a peer's machine does not acknowledge for so long breaks the connection. In ms, as the
 /// kernel wants it.
 pub const UNACKNOWLEDGED_MAX_MS: u32 = 3_000;
-/// How long dialling and the handshake after it may take together.
+/// How long dialling and the handshake after it may take together, if nothing else is tried after
+/// it.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(2);
+/// Names that are looked up at once.
+const RESOLVES_MAX: usize = 4;
+static RESOLVING: Semaphore = Semaphore::const_new(RESOLVES_MAX);
 /// After a failed accept (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -144,18 +148,37 @@ fn late(what: &str, limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
-/// Dials `address` (`HOST:PORT`) and, with TLS, has the other end prove that it is `member`.
+/// Whom to expect at the other end: with TLS, it has to prove that it is this member.
+pub type Expected<'a> = (Option<&'a Tls>, &'a str);
+
+/// Dials `address` (`HOST:PORT`; a name is looked up anew) within `limit`, handshake included.
 ///
 /// # Errors
-/// Nobody listens, the handshake fails, or both take longer than [`DIAL_DEADLINE`].
-pub async fn dial(address: &str, tls: Option<&Tls>, member: &str) -> io::Result<Wire> {
-    tokio::time::timeout(DIAL_DEADLINE, dialled(address, tls, member))
+/// Nobody listens, the handshake fails, or it takes longer than `limit`.
+pub async fn dial(address: &str, limit: Duration, expected: Expected<'_>) -> io::Result<Wire> {
+    tokio::time::timeout(limit, dialled(address, expected))
         .await
-        .unwrap_or_else(|_| Err(late("connecting", DIAL_DEADLINE)))
+        .unwrap_or_else(|_| Err(late("connecting", limit)))
 }
 
-async fn dialled(address: &str, tls: Option<&Tls>, member: &str) -> io::Result<Wire> {
-    let stream = TcpStream::connect(address).await?;
+/// The addresses of `HOST:PORT`. A DNS that does not answer holds threads for longer than anybody
+/// waits: they are counted, so that some are left for other work.
+async fn resolved(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let permit = RESOLVING.acquire().await.map_err(io::Error::other)?;
+    let address = address.to_owned();
+    let found = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        address.to_socket_addrs().map(Iterator::collect)
+    });
+    found.await.map_err(io::Error::other)?
+}
+
+async fn dialled(address: &str, (tls, member): Expected<'_>) -> io::Result<Wire> {
+    let addresses = resolved(address).await?;
+    let stream = TcpStream::connect(&addresses[..]).await?;
     tune(&stream)?;
     let info = PeerInfo { address: stream.peer_addr()?, certificate: None };
     let bytes = match tls {
@@ -178,10 +201,10 @@ async fn dialled(address: &str, tls: Option<&Tls>, member: &str) -> io::Result<W
 /// As [`dial`].
 pub async fn channel(
     address: &str,
-    tls: Option<&Tls>,
-    member: &str,
+    limit: Duration,
+    expected: Expected<'_>,
 ) -> Result<Channel, ChannelError> {
-    let wire = dial(address, tls, member).await.map_err(ChannelError::Dial)?;
+    let wire = dial(address, limit, expected).await.map_err(ChannelError::Dial)?;
     let mut wire = Some(TokioIo::new(wire));
     let connector = tower::service_fn(move |_| {
         let again = || io::Error::new(io::ErrorKind::NotConnected, "the connection broke");

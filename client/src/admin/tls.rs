@@ -1,11 +1,13 @@
 //! Mutual TLS towards an admin port: TLS 1.3, one CA for the whole cluster, and the member has to
-//! prove the name that it was called by.
+//! prove the name that it was called by, or that it speaks for every member of the cluster.
 
 use crate::cli::AdminArgs;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,10 +37,15 @@ impl Tls {
         }
         let key_der = PrivateKeyDer::from_pem_file(key).map_err(|why| named(key, &why))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let chain = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
+        let chain = chain.build().map_err(|why| named(ca, &why))?;
+        let any = full_name("member", &args.cluster).map_err(|why| why.to_string())?;
+        let verifier = Arc::new(MemberVerifier { chain, any });
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(|why| why.to_string())?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
             .with_client_auth_cert(certificates(cert)?, key_der)
             .map_err(|why| named(cert, &why))?;
         let mut config = config;
@@ -53,9 +60,58 @@ impl Tls {
         stream: TcpStream,
         member: &str,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let name = format!("{member}.{}.quorate", self.cluster);
-        let name = ServerName::try_from(name).map_err(io::Error::other)?;
+        let name = full_name(member, &self.cluster).map_err(io::Error::other)?;
         self.connector.connect(name, stream).await
+    }
+}
+
+/// The name in a member's certificate.
+fn full_name(member: &str, cluster: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    ServerName::try_from(format!("{member}.{cluster}.quorate"))
+}
+
+/// Takes the name that was asked for, and the one that speaks for every member.
+#[derive(Debug)]
+struct MemberVerifier {
+    chain: Arc<WebPkiServerVerifier>,
+    any: ServerName<'static>,
+}
+
+impl ServerCertVerifier for MemberVerifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verify =
+            |name| self.chain.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        // The first error is about the name that the user knows.
+        verify(name).or_else(|why| verify(&self.any).map_err(|_| why))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
     }
 }
 

@@ -89,6 +89,16 @@ pub struct StatusResponse {
     /// As the leader: what it knows of each other member.
     #[prost(message, repeated, tag = "26")]
     pub followers: ::prost::alloc::vec::Vec<Follower>,
+    /// The pod that this process runs in; empty if it was not told.
+    #[prost(string, tag = "27")]
+    pub pod_uid: ::prost::alloc::string::String,
+    /// This process, as a voter or learner, has applied all that a leader called committed after it started. Stays true
+    /// until the process ends.
+    #[prost(bool, tag = "28")]
+    pub caught_up: bool,
+    /// The number of the format in which it writes its log.
+    #[prost(uint32, tag = "29")]
+    pub format_version: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Follower {

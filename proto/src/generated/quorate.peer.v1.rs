@@ -22,6 +22,9 @@ pub struct Hello {
     pub boots: ::prost::alloc::vec::Vec<Boot>,
     #[prost(string, tag = "6")]
     pub name: ::prost::alloc::string::String,
+    /// IP:PORT of the sender's peer port, where it says so; empty: the receiver has to find it by the name.
+    #[prost(string, tag = "7")]
+    pub address: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Frame {

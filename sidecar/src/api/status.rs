@@ -5,15 +5,20 @@ use crate::driver::StatusView;
 use crate::reason::{Failure, Reason};
 use quorate_proto::v1::status_server::Status as StatusService;
 use quorate_proto::v1::{Member, StatusRequest, StatusResponse};
+use std::sync::atomic::AtomicBool;
 use tonic::{Request, Response, Status};
 
-/// What does not change while this process lives.
-#[derive(Clone, Debug)]
+/// What does not change while this process lives, but for a latch.
+#[derive(Debug, Default)]
 pub struct Node {
     /// This member's name.
     pub name: String,
     /// Why the disk is unfit; empty: it is fit.
     pub unfit: String,
+    /// The pod that this process runs in; empty: nobody said.
+    pub pod_uid: String,
+    /// This process, as a member, has applied all that was committed at one moment after its start.
+    pub caught_up: AtomicBool,
 }
 
 impl Node {

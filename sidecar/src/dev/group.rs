@@ -5,7 +5,7 @@ use super::place::{ADMIN, CLUSTER, Place, loopback};
 use super::show::Described;
 use super::{Failure, UNAVAILABLE, certificates};
 use crate::tls::Tls;
-use crate::transport;
+use crate::transport::{self, DIAL_DEADLINE};
 use quorate_proto::admin::members_client::MembersClient;
 use quorate_proto::admin::{BootstrapRequest, StatusRequest, StatusResponse, Voter};
 use std::sync::Arc;
@@ -100,7 +100,8 @@ impl<'a> Group<'a> {
         if slot.is_none() {
             let member = &self.place.members()[number];
             let address = loopback(member.admin).to_string();
-            let channel = transport::channel(&address, self.tls.as_ref(), &member.name).await;
+            let expected = (self.tls.as_ref(), &*member.name);
+            let channel = transport::channel(&address, DIAL_DEADLINE, expected).await;
             *slot = Some(MembersClient::new(channel.map_err(|why| why.to_string())?));
         }
         slot.as_mut().ok_or_else(|| "not connected".to_owned())

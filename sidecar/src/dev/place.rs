@@ -4,6 +4,7 @@
 //! is taken over. One `dev` a directory: `dev.lock`.
 
 use super::{CANNOT_CREATE, Failure, MEMBERS, MEMBERS_MAX, UNAVAILABLE, USAGE, certificates};
+use crate::control;
 use crate::life::Life;
 use crate::local_socket::PATH_BYTES_MAX;
 use serde::{Deserialize, Serialize};
@@ -149,9 +150,10 @@ impl Place {
                 probe: member.probe,
             });
         }
-        let longest = members.iter().map(|member| member.socket.as_os_str().len()).max();
+        let sockets = members.iter().map(|member| control::socket(&member.data));
+        let longest = sockets.map(|socket| socket.as_os_str().len()).max();
         if longest.is_some_and(|bytes| bytes > PATH_BYTES_MAX) {
-            let most = PATH_BYTES_MAX - "/member-N/quorate.sock".len();
+            let most = PATH_BYTES_MAX - "/member-N/data/control.sock".len();
             let bytes = dir.as_os_str().len();
             let why = format!(
                 "--dir has {bytes} bytes; {most} is the most, because a socket's path in it may \

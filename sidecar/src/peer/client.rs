@@ -1,13 +1,14 @@
 //! The dialling side: one task a peer, which keeps one stream to it up and sends on it what waits.
 //!
 //! Nothing but a hello leaves before the acceptor's own hello proved that it is the member meant,
-//! of this cluster, on a disk that did not go back. A broken stream is dialled again after 20 ms,
+//! of this cluster, on a disk that did not go back. Where the peer said that it is comes first, and
+//! at once what the settings say, if it is not there. A broken stream is dialled again after 20 ms,
 //! doubling up to 500 ms, and at once when the peer itself shows up.
 
 use super::convert::{self, Greeting, Received};
 use super::outbox::Outbox;
 use super::{HELLO_BYTES_MAX, HELLO_DEADLINE, Shared};
-use crate::transport;
+use crate::transport::{self, DIAL_DEADLINE};
 use quorate_proto::peer::Frame;
 use quorate_proto::peer::peer_client::PeerClient;
 use quorate_raft::MemberId;
@@ -16,12 +17,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// After the first failure.
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 /// After many.
 const BACKOFF_LAST: Duration = Duration::from_millis(500);
+/// Where the peer said that it is has so long to answer, if there is another address to try.
+const SHOWN_DEADLINE: Duration = Duration::from_secs(1);
 /// A link that was told to end has so long to send what waits.
 const END_GRACE: Duration = Duration::from_millis(300);
 
@@ -30,7 +34,6 @@ const END_GRACE: Duration = Duration::from_millis(300);
 pub(super) struct Link {
     pub(super) member: MemberId,
     pub(super) name: String,
-    address: String,
     pub(super) outbox: Arc<Outbox>,
     /// The peer showed up: dial without waiting.
     pub(super) poke: Notify,
@@ -39,11 +42,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(shared: &Shared, member: MemberId, name: &str, address: &str) -> Link {
+    pub(super) fn new(shared: &Shared, member: MemberId, name: &str) -> Link {
         Link {
             member,
             name: name.to_owned(),
-            address: address.to_owned(),
             outbox: Arc::new(Outbox::new(Arc::clone(&shared.metrics))),
             poke: Notify::new(),
             connected: AtomicBool::new(false),
@@ -84,7 +86,7 @@ pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
         }
         link.outbox.connecting();
         let outcome = tokio::select! {
-            outcome = once(&shared, &link) => outcome,
+            outcome = attempt(&shared, &link) => outcome,
             () = link.ended_and_overdue() => break,
         };
         if link.connected.swap(false, Ordering::Relaxed) {
@@ -95,8 +97,7 @@ pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
         if let Err(why) = outcome
             && why != complained
         {
-            let Link { name, address, .. } = &*link;
-            shared.report(format!("no stream to {name} at {address}: {why}"));
+            shared.report(format!("no stream to {} at {why}", link.name));
             complained = why;
         }
         tokio::select! {
@@ -109,10 +110,38 @@ pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>) {
     link.outbox.away();
 }
 
-/// Dials once and sends until the stream ends.
-async fn once(shared: &Arc<Shared>, link: &Link) -> Result<(), String> {
-    let dialled = transport::channel(&link.address, shared.tls.as_ref(), &link.name).await;
-    let channel = dialled.map_err(|why| why.to_string())?;
+/// Dials each address that the peer may have, and sends until the stream ends. An error names the
+/// address.
+async fn attempt(shared: &Arc<Shared>, link: &Link) -> Result<(), String> {
+    let shown = shared.shown(link.member);
+    let mut failed = Err("no known address".to_owned());
+    let mut addresses = shared.addresses.to_dial(&link.name, shown).into_iter().peekable();
+    while let Some(address) = addresses.next() {
+        let is_shown = shown.is_some_and(|shown| shown.to_string() == address);
+        // A pod that is gone does not even refuse.
+        let limit = if addresses.peek().is_some() { SHOWN_DEADLINE } else { DIAL_DEADLINE };
+        let dialled =
+            transport::channel(&address, limit, (shared.tls.as_ref(), link.name.as_str())).await;
+        let outcome = match dialled {
+            Ok(channel) => {
+                let outcome = once(shared, link, channel).await;
+                if link.connected.load(Ordering::Relaxed) {
+                    return outcome;
+                }
+                if let (true, Some(shown)) = (is_shown, shown) {
+                    shared.forget_address(link.member, shown);
+                }
+                outcome
+            }
+            Err(why) => Err(why.to_string()),
+        };
+        failed = outcome.map_err(|why| format!("{address}: {why}"));
+    }
+    failed
+}
+
+/// Sends on a new connection until its stream ends.
+async fn once(shared: &Arc<Shared>, link: &Link, channel: Channel) -> Result<(), String> {
     // Only now: while nobody answers, nothing is shown.
     shared.boot_shown().await?;
     let mut client = PeerClient::new(channel).max_decoding_message_size(HELLO_BYTES_MAX);
@@ -141,7 +170,7 @@ fn accept(shared: &Shared, link: &Link, first: Option<Frame>) -> Result<(), Stri
         Ok(_) => return Err("its first frame is no hello".to_owned()),
         Err(why) => return Err(format!("its hello: {why}")),
     };
-    let Greeting { cluster, from, boot, boots, name, .. } = greeting;
+    let Greeting { cluster, from, boot, boots, name, address, .. } = greeting;
     if from != link.member {
         return Err(format!(
             "the member there is {from} and {} was meant; its data directory is another one",
@@ -157,7 +186,9 @@ fn accept(shared: &Shared, link: &Link, first: Option<Frame>) -> Result<(), Stri
     shared.meet(from, boot, &boots).map_err(|why| {
         shared.metrics.peer_refused.add_one();
         why.to_string()
-    })
+    })?;
+    shared.learn_address(from, address);
+    Ok(())
 }
 
 /// Waits for the end of a stream on which nothing more is expected.

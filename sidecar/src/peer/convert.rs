@@ -4,6 +4,7 @@
 //! whatever is wrong is a typed error, and nothing here panics on what a peer sends. Whether a
 //! message makes sense at this moment is for the consensus core to say.
 
+use super::address::can_be_dialled;
 use super::known::Boot;
 use crate::frame::{Ask, Forward, ForwardReply, Heartbeat, HeartbeatAck, PeerMessage, Reply};
 use prost::bytes::Bytes;
@@ -18,6 +19,7 @@ use quorate_raft::{
     Why,
 };
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Bytes of one part of a snapshot, at most.
@@ -38,6 +40,8 @@ pub struct Greeting {
     pub boots: Vec<Boot>,
     /// Its name.
     pub name: String,
+    /// Where it may be dialled, if it says so.
+    pub address: Option<SocketAddr>,
 }
 
 /// One frame from a peer.
@@ -111,6 +115,7 @@ pub fn hello(greeting: &Greeting) -> wire::Frame {
         boot: Some(boot(&greeting.boot)),
         boots: greeting.boots.iter().map(boot).collect(),
         name: greeting.name.clone(),
+        address: greeting.address.map(|address| address.to_string()).unwrap_or_default(),
     }))
 }
 
@@ -272,7 +277,16 @@ fn from_hello(hello: wire::Hello) -> Result<Greeting, BadFrame> {
         boot: hello.boot.map(boot).ok_or(BadFrame::Missing("hello.boot"))?,
         boots: hello.boots.into_iter().map(boot).collect(),
         name: hello.name,
+        address: address_of(&hello.address)?,
     })
+}
+
+fn address_of(text: &str) -> Result<Option<SocketAddr>, BadFrame> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.parse().ok().filter(can_be_dialled);
+    address.map(Some).ok_or(BadFrame::Field("hello.address"))
 }
 
 fn id_of(field: &'static str, bytes: &[u8]) -> Result<Option<u128>, BadFrame> {

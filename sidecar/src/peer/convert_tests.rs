@@ -144,6 +144,7 @@ impl Dice {
             boot: boots[boots.len() - 1],
             boots,
             name: "member-1".to_owned(),
+            address: (self.below(2) == 0).then(|| "10.0.0.7:7401".parse().unwrap()),
         }
     }
 

@@ -12,12 +12,14 @@
 //!
 //! What must not be here: consensus. A message's meaning is the replica's business.
 
+mod address;
 mod client;
 pub mod convert;
 pub mod known;
 mod outbox;
 mod server;
 
+pub use address::Addresses;
 pub use known::Boot;
 pub use server::PeerService;
 
@@ -33,6 +35,7 @@ use quorate_raft::{Index, MemberId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,8 +81,10 @@ pub struct PeerOptions {
     pub boots: Vec<Boot>,
     /// Called before the first hello leaves, and again for the next one if it fails.
     pub show: Show,
-    /// Member name to `HOST:PORT`.
-    pub addresses: BTreeMap<String, String>,
+    /// Where members are.
+    pub addresses: Addresses,
+    /// What peers are told to dial before they ask the DNS.
+    pub shown: Option<SocketAddr>,
     /// Mutual TLS; none: plain connections.
     pub tls: Option<Tls>,
     /// Where to count.
@@ -128,6 +133,7 @@ struct Own {
     name: String,
     boot: Boot,
     boots: Vec<Boot>,
+    address: Option<SocketAddr>,
 }
 
 /// What the tasks share.
@@ -135,7 +141,7 @@ struct Shared {
     own: Own,
     show: Show,
     shown: OnceCell<()>,
-    addresses: BTreeMap<String, String>,
+    addresses: Addresses,
     tls: Option<Tls>,
     metrics: Arc<Metrics>,
     sink: Arc<dyn PeerSink>,
@@ -153,6 +159,8 @@ struct State {
     links: BTreeMap<MemberId, Arc<Link>>,
     configured: BTreeMap<MemberId, String>,
     inbound: BTreeMap<MemberId, Inbound>,
+    /// Where peers said that they are.
+    shown: BTreeMap<MemberId, SocketAddr>,
     known: Known,
     closing: bool,
 }
@@ -200,13 +208,13 @@ impl Peers {
     #[must_use]
     pub fn start(options: PeerOptions, sink: Arc<dyn PeerSink>, handle: Handle) -> Peers {
         let PeerOptions { own, name, cluster, boot, mut boots, .. } = options;
-        let PeerOptions { show, addresses, tls, metrics, .. } = options;
+        let PeerOptions { show, addresses, shown: address, tls, metrics, .. } = options;
         if boots.last() != Some(&boot) {
             boots.push(boot);
         }
         boots.drain(..boots.len().saturating_sub(known::BOOTS_MAX));
         let shared = Shared {
-            own: Own { id: own, name, boot, boots },
+            own: Own { id: own, name, boot, boots, address },
             show,
             shown: OnceCell::new(),
             addresses,
@@ -243,7 +251,8 @@ impl Peers {
         for (member, name) in &wanted {
             self.shared.link(&mut state, *member, name);
         }
-        let State { links, inbound, .. } = &mut *state;
+        let State { links, inbound, shown, .. } = &mut *state;
+        shown.retain(|member, _| wanted.contains_key(member) || inbound.contains_key(member));
         links.retain(|member, link| {
             let keep = wanted.contains_key(member) || inbound.contains_key(member);
             if !keep {
@@ -369,9 +378,9 @@ impl Shared {
     }
 
     fn greeting(&self, to: Option<MemberId>) -> Greeting {
-        let Own { id, name, boot, boots } = &self.own;
-        let (boots, name) = (boots.clone(), name.clone());
-        Greeting { cluster: self.cluster(), from: *id, to, boot: *boot, boots, name }
+        let Own { id, name, boot, boots, address } = &self.own;
+        let (boots, name, address) = (boots.clone(), name.clone(), *address);
+        Greeting { cluster: self.cluster(), from: *id, to, boot: *boot, boots, name, address }
     }
 
     fn meet(&self, peer: MemberId, boot: Boot, boots: &[Boot]) -> Result<(), Refusal> {
@@ -387,11 +396,14 @@ impl Shared {
         if state.closing || state.links.get(&member).is_some_and(|link| link.name == name) {
             return;
         }
-        let Some(address) = self.addresses.get(name) else {
-            self.report(format!("no --peer gives the address of {name:?}: it is not dialled"));
+        let shown = state.shown.get(&member).copied();
+        if self.addresses.to_dial(name, shown).is_empty() {
+            self.report(format!(
+                "neither --peer nor --peer-domain gives the address of {name:?}: it is not dialled"
+            ));
             return;
-        };
-        let link = Arc::new(Link::new(self, member, name, address));
+        }
+        let link = Arc::new(Link::new(self, member, name));
         if let Some(old) = state.links.insert(member, Arc::clone(&link)) {
             old.end();
         }
@@ -403,11 +415,34 @@ impl Shared {
         });
     }
 
+    /// Where a peer said that it is.
+    fn shown(&self, member: MemberId) -> Option<SocketAddr> {
+        self.lock().shown.get(&member).copied()
+    }
+
+    /// A peer that proved who it is says where it is, or nothing of that.
+    fn learn_address(&self, member: MemberId, address: Option<SocketAddr>) {
+        let mut state = self.lock();
+        match address {
+            Some(address) => state.shown.insert(member, address),
+            None => state.shown.remove(&member),
+        };
+    }
+
+    /// Somebody else was met there.
+    fn forget_address(&self, member: MemberId, address: SocketAddr) {
+        let mut state = self.lock();
+        if state.shown.get(&member) == Some(&address) {
+            state.shown.remove(&member);
+        }
+    }
+
     /// A peer was admitted: its earlier stream ends, and it is dialled back at once.
     fn inbound_began(self: &Arc<Self>, greeting: &Greeting) -> (u64, oneshot::Receiver<()>) {
         let (member, name) = (greeting.from, greeting.name.clone());
         let (replaced, sign) = oneshot::channel();
         let number = self.number();
+        self.learn_address(member, greeting.address);
         let mut state = self.lock();
         // Dropping the former entry is the sign.
         state.inbound.insert(member, Inbound { number, name: name.clone(), replaced });
@@ -430,10 +465,11 @@ impl Shared {
             // Its own task is ending already.
             drop(inbound.replaced);
         }
-        if !state.configured.contains_key(&member)
-            && let Some(link) = state.links.remove(&member)
-        {
-            link.end();
+        if !state.configured.contains_key(&member) {
+            state.shown.remove(&member);
+            if let Some(link) = state.links.remove(&member) {
+                link.end();
+            }
         }
         true
     }

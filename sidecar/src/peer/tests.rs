@@ -72,11 +72,16 @@ struct Setup {
     boots: Vec<Boot>,
     tls: Option<TlsFiles>,
     show: Show,
+    /// None: everybody's, by name.
+    addresses: Option<Addresses>,
+    shown: Option<SocketAddr>,
 }
 
 fn setup(id: u128) -> Setup {
     let boots = vec![Boot { seq: 1, bits: 10 }];
-    Setup { id, cluster: Some(CLUSTER), boots, tls: None, show: Arc::new(|| Ok(())) }
+    let show: Show = Arc::new(|| Ok(()));
+    let cluster = Some(CLUSTER);
+    Setup { id, cluster, boots, tls: None, show, addresses: None, shown: None }
 }
 
 fn name(id: u128) -> String {
@@ -95,6 +100,10 @@ impl Ports {
         &self.0[usize::try_from(id).unwrap() - 1]
     }
 
+    fn count(&self) -> u128 {
+        u128::try_from(self.0.len()).unwrap()
+    }
+
     fn address(&self, id: u128) -> String {
         self.listener(id).local_addr().unwrap().to_string()
     }
@@ -102,7 +111,7 @@ impl Ports {
     /// Starts a member. Its listening socket stays open when it dies, as if another process had it:
     /// connections are then neither answered nor refused. `dead` closes it for good.
     fn start(&self, setup: Setup) -> Member {
-        let Setup { id, cluster, boots, tls, show } = setup;
+        let Setup { id, cluster, boots, tls, show, addresses, shown } = setup;
         let (sender, heard) = channel();
         let ear: Arc<Ear> = Arc::new(Ear(Mutex::new(sender)));
         let line = Arc::clone(&ear);
@@ -110,7 +119,10 @@ impl Ports {
         let tls =
             tls.map(|files| Tls::load(files, &name(id), "test", Arc::clone(&report)).unwrap());
         let metrics = Arc::new(Metrics::default());
-        let count = u128::try_from(self.0.len()).unwrap();
+        let addresses = addresses.unwrap_or_else(|| Addresses {
+            named: (1..=self.count()).map(|id| (name(id), self.address(id))).collect(),
+            domain: None,
+        });
         let options = PeerOptions {
             own: MemberId(id),
             name: name(id),
@@ -118,7 +130,8 @@ impl Ports {
             boot: boots[boots.len() - 1],
             boots,
             show,
-            addresses: (1..=count).map(|id| (name(id), self.address(id))).collect(),
+            addresses,
+            shown,
             tls: tls.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -436,7 +449,7 @@ fn foreign_certificates_and_foreign_names_are_refused() {
         assert!(status.message().contains("member-7.test.quorate"), "{status:?}");
         assert!(hello_to(&address, Some(&tls), &name(2)).await.is_ok());
         // The dialler checks too: member 1 is no member 2.
-        let wrong = transport::dial(&address, Some(&tls), &name(2)).await.unwrap_err();
+        let wrong = transport::dial(&address, SOON, (Some(&tls), &*name(2))).await.unwrap_err();
         assert!(wrong.to_string().contains("not valid for name"), "{wrong}");
     });
     std::fs::remove_dir_all(directory).unwrap();
@@ -449,7 +462,7 @@ async fn hello_to(
     tls: Option<&Tls>,
     name: &str,
 ) -> Result<Option<Frame>, Option<Status>> {
-    let channel = transport::channel(address, tls, "member-1").await.map_err(|_| None)?;
+    let channel = transport::channel(address, SOON, (tls, "member-1")).await.map_err(|_| None)?;
     let boot = Boot { seq: 1, bits: 1 };
     let greeting = Greeting {
         cluster: Some(CLUSTER),
@@ -458,6 +471,7 @@ async fn hello_to(
         boot,
         boots: vec![boot],
         name: name.to_owned(),
+        address: None,
     };
     let frames = tokio_stream::iter([convert::hello(&greeting)]);
     let mut client = PeerClient::new(channel);
@@ -484,7 +498,8 @@ fn garbage_is_refused_and_harms_nobody() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let channel = transport::channel(&ports.address(1), None, "member-1").await.unwrap();
+        let channel =
+            transport::channel(&ports.address(1), SOON, (None, "member-1")).await.unwrap();
         let mut client = PeerClient::new(channel);
         let frames = tokio_stream::iter([convert::goodbye()]);
         let status = client.stream(frames).await.unwrap_err();
@@ -501,4 +516,48 @@ fn garbage_is_refused_and_harms_nobody() {
     until("connecting again", || first.is_connected(2));
     second.peers.send(MemberId(1), PeerMessage::Heartbeat(beat(5)));
     first.hears_beat(2, 5);
+}
+
+fn shows(ports: &Ports, id: u128) -> Option<SocketAddr> {
+    Some(ports.listener(id).local_addr().unwrap())
+}
+
+#[test]
+fn a_peer_is_dialled_where_it_said_that_it_is() {
+    let ports = Ports::new(2);
+    // Nothing tells the first where the second is, but the second's own hello.
+    let first = ports.start(Setup { addresses: Some(Addresses::default()), ..setup(1) });
+    first.dial(&[1, 2]);
+    first.hears_line("neither --peer nor --peer-domain gives the address of \"member-2\"");
+    let second = ports.start(Setup { shown: shows(&ports, 2), ..setup(2) });
+    second.dial(&[1, 2]);
+    both_connect(&first, &second, (1, 2));
+    first.peers.send(MemberId(2), PeerMessage::Heartbeat(beat(5)));
+    second.hears_beat(1, 5);
+    // The answer to a dial says it as well.
+    second.kill();
+    let again = Setup { boots: boots(2), shown: shows(&ports, 2), ..setup(2) };
+    let second = ports.start(again);
+    until("dialled again", || first.is_connected(2));
+    first.peers.send(MemberId(2), PeerMessage::Heartbeat(beat(6)));
+    second.hears_beat(1, 6);
+}
+
+#[test]
+fn a_shown_address_comes_first_and_the_settings_second() {
+    let ports = Ports::new(3);
+    // Somebody else answers at the address that the second says is its own.
+    let domain = Some(("localhost".to_owned(), shows(&ports, 2).unwrap().port()));
+    let addresses = Some(Addresses { named: BTreeMap::new(), domain });
+    let first = ports.start(Setup { addresses, ..setup(1) });
+    let _third = ports.start(setup(3));
+    let second = ports.start(Setup { shown: shows(&ports, 3), ..setup(2) });
+    second.dial(&[1, 2]);
+    first.hears(|heard| matches!(heard, Heard::Name(peer, _) if *peer == MemberId(2)));
+    first.dial(&[1, 2]);
+    // By its name in the domain, if this machine's resolver knows such names.
+    match std::net::ToSocketAddrs::to_socket_addrs("member-2.localhost:1") {
+        Ok(_) => until("dialled by its name", || first.is_connected(2)),
+        Err(_) => first.hears_line("no stream to member-2 at member-2.localhost"),
+    }
 }

@@ -6,12 +6,14 @@
 //! The order of the end: clients hear Draining, Raft leadership moves on, peers
 //! hear goodbye, the log is closed.
 
+mod health;
 mod sinks;
 
 use crate::admin::Admin;
 use crate::agent::Timing;
 use crate::api::{Api, MESSAGE_BYTES_MAX, Node as NodeInfo};
 use crate::config::{Config, Level};
+use crate::control::{self, Control};
 use crate::driver::{self, Driver, Inbox, StatusView, Work, completion_sink, unfit};
 use crate::local_socket::{self, Connections, LocalListener};
 use crate::maintenance::Maintenance;
@@ -22,7 +24,8 @@ use crate::reason::Failure;
 use crate::replica::Replica;
 use crate::tls::{Report, Tls};
 use crate::wal::{DataDir, FsDisk, FsOptions, Recovered, Unshown, Verdict, Wal};
-use crate::{clock, http, transport};
+use crate::{clock, http, tool, transport};
+use health::HealthView;
 use quorate_proto::admin::maintenance_server::MaintenanceServer;
 use quorate_proto::admin::members_server::MembersServer;
 use quorate_proto::v1::elections_server::ElectionsServer;
@@ -30,7 +33,7 @@ use quorate_proto::v1::locks_server::LocksServer;
 use quorate_proto::v1::sessions_server::SessionsServer;
 use quorate_proto::v1::status_server::StatusServer;
 use quorate_raft::Node;
-use sinks::{ClientSink, HealthView, Sink};
+use sinks::{ClientSink, Sink};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,6 +73,7 @@ fn failed(code: u8, why: impl std::fmt::Display) -> Failed {
 /// The sockets of a member, bound.
 struct Listeners {
     local: LocalListener,
+    control: Option<LocalListener>,
     api: Option<TcpListener>,
     peer: TcpListener,
     admin: TcpListener,
@@ -80,6 +84,14 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failed> {
     TcpListener::bind(address)
         .await
         .map_err(|e| failed(69, format!("{flag} {address} cannot be used: {e}")))
+}
+
+/// A file system that cannot have the socket (a full one, say) keeps no member from its group.
+fn bind_control(config: &Config) -> Option<LocalListener> {
+    let bound = local_socket::bind(&control::socket(&config.data_dir), control::MODE);
+    let line =
+        |why: &io::Error| format!("`quorate-sidecar drain` will not find this member: {why}");
+    bound.inspect_err(|why| log_line(config, Level::Error, &line(why))).ok()
 }
 
 impl Listeners {
@@ -93,6 +105,7 @@ impl Listeners {
         Ok(Listeners {
             local: local_socket::bind(&config.socket, config.socket_mode)
                 .map_err(|e| failed(73, e))?,
+            control: bind_control(config),
             api,
             peer: bind("--peer-listen", config.peer_listen).await?,
             admin: bind("--admin-listen", config.admin_listen).await?,
@@ -163,7 +176,8 @@ fn start_peers(
     config: &Config,
     (directory, unshown): (&DataDir, Unshown),
     inbox: &Inbox,
-    (tls, metrics): (Option<Tls>, &Arc<Metrics>),
+    (tls, shown): (Option<Tls>, Option<SocketAddr>),
+    metrics: &Arc<Metrics>,
 ) -> Peers {
     let boot = |boot: &crate::wal::Boot| Boot { seq: boot.seq, bits: boot.bits };
     let options = PeerOptions {
@@ -173,7 +187,8 @@ fn start_peers(
         boot: boot(&directory.boot()),
         boots: directory.boots().iter().map(boot).collect(),
         show: Arc::new(move || unshown.show().map_err(|error| error.to_string())),
-        addresses: config.peers.clone(),
+        addresses: config.addresses.clone(),
+        shown,
         tls,
         metrics: Arc::clone(metrics),
     };
@@ -194,17 +209,23 @@ fn recovered_member(
     Ok(Member::new(replica, directory.boot().bits, Timing::new(timeout)))
 }
 
+fn node_info(config: &Config, unfit: String) -> Arc<NodeInfo> {
+    let (name, pod_uid) = (config.name.clone(), config.pod.uid.clone().unwrap_or_default());
+    Arc::new(NodeInfo { name, unfit, pod_uid, ..NodeInfo::default() })
+}
+
 /// Recovers, and starts the driver. A damaged log, or a retired member, starts one that only
 /// answers Status.
 fn start(
     config: Config,
     (directory, unshown): (DataDir, Unshown),
-    tls: Option<Tls>,
+    (tls, shown): (Option<Tls>, Option<SocketAddr>),
 ) -> Result<Parts, Failed> {
     let (inbox, metrics) = (Inbox::default(), Arc::new(Metrics::default()));
-    let peers = start_peers(&config, (&directory, unshown), &inbox, (tls.clone(), &metrics));
+    let begun = (&directory, unshown);
+    let peers = start_peers(&config, begun, &inbox, (tls.clone(), shown), &metrics);
     let mut parts = Parts {
-        node: Arc::new(NodeInfo { name: config.name.clone(), unfit: String::new() }),
+        node: node_info(&config, String::new()),
         config,
         inbox,
         metrics,
@@ -229,7 +250,7 @@ fn open(mut parts: Parts, mut directory: DataDir) -> Result<Parts, Failed> {
     if let Verdict::Unfit { reason } = &recovered.verdict {
         let line = format!("the log is unfit, nothing is voted: {reason}");
         log_line(config, Level::Error, &line);
-        parts.node = Arc::new(NodeInfo { name: config.name.clone(), unfit: reason.clone() });
+        parts.node = node_info(config, reason.clone());
         let view = StatusView::unfit(&directory);
         parts.aside(view, unfit::damaged(reason), (directory, wal));
         return Ok(parts);
@@ -266,6 +287,35 @@ fn local_router(api: &Api) -> Result<tonic::transport::server::Router, Failed> {
         .add_service(reflection))
 }
 
+/// The admin port, and the control socket.
+fn serve_admin(
+    parts: &Parts,
+    (port, control): (TcpListener, Option<LocalListener>),
+    clients: &Connections,
+    tasks: &mut JoinSet<()>,
+) {
+    let Parts { config, inbox, node, tls, .. } = parts;
+    let admin = Admin::new(inbox.clone(), Arc::clone(node));
+    if let Some(listener) = control {
+        let service = MembersServer::new(Control::new(admin.clone()));
+        let incoming = clients.unix(listener);
+        tasks.spawn(async move {
+            // Ends with its task; an error of one connection is that connection's.
+            let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
+        });
+    }
+    let names: Vec<String> = config.addresses.named.keys().cloned().collect();
+    let guard = sinks::admin_guard(tls.clone(), names, node.pod_uid.clone());
+    let maintenance = Maintenance::new(inbox.clone());
+    let maintenance = MaintenanceServer::with_interceptor(maintenance, guard.clone());
+    let admin = MembersServer::with_interceptor(admin, guard);
+    let incoming = transport::incoming(port, tls.clone(), report(config));
+    tasks.spawn(async move {
+        let server = Server::builder().add_service(admin).add_service(maintenance);
+        let _ = server.serve_with_incoming(incoming).await; // As above.
+    });
+}
+
 fn serve(
     parts: &Parts,
     listeners: Listeners,
@@ -291,18 +341,10 @@ fn serve(
     tasks.spawn(async move {
         let _ = peers.serve(incoming).await; // As above.
     });
-    let admin = Admin::new(parts.inbox.clone(), Arc::clone(&parts.node));
-    let names: Vec<String> = parts.config.peers.keys().cloned().collect();
-    let guard = sinks::admin_guard(tls.clone(), names);
-    let maintenance = Maintenance::new(parts.inbox.clone());
-    let maintenance = MaintenanceServer::with_interceptor(maintenance, guard.clone());
-    let admin = MembersServer::with_interceptor(admin, guard);
-    let incoming = transport::incoming(listeners.admin, tls, report(&parts.config));
-    tasks.spawn(async move {
-        let server = Server::builder().add_service(admin).add_service(maintenance);
-        let _ = server.serve_with_incoming(incoming).await; // As above.
-    });
-    let health = HealthView::new(parts.inbox.clone(), parts.peers.clone(), &parts.metrics);
+    serve_admin(parts, (listeners.admin, listeners.control), clients, &mut tasks);
+    let (inbox, peers) = (parts.inbox.clone(), parts.peers.clone());
+    let readiness = parts.config.pod.readiness;
+    let health = HealthView::new((inbox, peers), &parts.metrics, &parts.node, readiness);
     let metrics = Arc::clone(&parts.metrics);
     tasks.spawn(async move {
         let _ = http::serve(listeners.probe, metrics, health).await; // As above.
@@ -359,11 +401,22 @@ async fn over(driver: &mut Option<JoinHandle<driver::Ended>>) -> driver::Ended {
     }
 }
 
+/// Has other containers of the pod find the program `quorate`. They go on without it, too.
+async fn place_tool(config: &Config) {
+    let Some(tool) = config.pod.tool.clone() else { return };
+    let placed = tokio::task::spawn_blocking(move || tool::place(&tool)).await;
+    match placed.unwrap_or_else(|why| Err(io::Error::other(why))) {
+        Ok(path) => log_line(config, Level::Info, &format!("{} is ready to run", path.display())),
+        Err(why) => log_line(config, Level::Error, &format!("no `quorate` for others: {why}")),
+    }
+}
+
 /// Runs a member until it is asked to end.
 ///
 /// # Errors
 /// What kept it from starting.
 pub async fn run(config: Config) -> Result<Ended, Failed> {
+    place_tool(&config).await;
     let path = config.data_dir.clone();
     let held = tokio::task::spawn_blocking(move || DataDir::hold(&path, LOCK_WAIT));
     let held = held.await.map_err(|e| failed(70, e))?.map_err(|e| failed(73, e))?;
@@ -371,7 +424,9 @@ pub async fn run(config: Config) -> Result<Ended, Failed> {
     let tls = load_tls(&config)?;
     let begun = tokio::task::spawn_blocking(move || held.begin());
     let begun = begun.await.map_err(|e| failed(70, e))?.map_err(|e| failed(73, e))?;
-    let mut parts = start(config, begun, tls)?;
+    let port = listeners.peer.local_addr().map_err(|e| failed(71, e))?.port();
+    let shown = config.pod.ip.map(|ip| SocketAddr::new(ip, port));
+    let mut parts = start(config, begun, (tls, shown))?;
     let clients = Connections::new(Arc::new(ClientSink::new(parts.inbox.clone())));
     let tasks = serve(&parts, listeners, &clients)?;
     let config = parts.config.clone();

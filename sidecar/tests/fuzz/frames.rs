@@ -25,6 +25,7 @@ fn greeting() -> wire::Frame {
         boot: boots[2],
         boots,
         name: "member-0".to_owned(),
+        address: Some("10.0.0.7:7401".parse().expect("an address")),
     })
 }
 
