@@ -4,8 +4,9 @@ use quorate_proto::admin::members_client::MembersClient;
 use quorate_proto::admin::{
     ChangeMembershipRequest, StatusRequest, StatusResponse, TransferLeadershipRequest, Voter,
 };
+use quorate_proto::v1::session_event::Event;
 use quorate_tests::cluster::{Cluster, Scratch};
-use quorate_tests::load::{Gaps, Prober, boottime_ns};
+use quorate_tests::load::{Attached, Caller, Gaps, Prober, boottime_ns};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -14,6 +15,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Of sessions whose end is looked at.
+const TTL_MS: u64 = 3_000;
+const TTL_NS: u64 = TTL_MS * 1_000_000;
 const LOOK: Duration = Duration::from_millis(10);
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -213,5 +217,124 @@ fn changes_that_cannot_be_are_refused_with_their_reason() {
         request.voters.clear();
         let answer = group.admins[leader].change_membership(request).await;
         refused(answer.map(|_| 0), "nothing to abort");
+    });
+}
+
+/// A client of one member, with a session and a lock.
+struct Holder {
+    caller: Caller,
+    attached: Attached,
+    token: u64,
+}
+
+impl Holder {
+    async fn at(cluster: &Cluster, member: usize, key: u8) -> Holder {
+        let endpoint = cluster.members[member].endpoint.clone();
+        let mut caller = Caller::connect(endpoint, vec![key; 16]).await.expect("it listens");
+        let attached = caller.open(TTL_MS, "beside").await.expect("opened");
+        let request = caller.request();
+        let token = caller.acquire("x", request, 5_000).await.expect("answered").expect("free");
+        Holder { caller, attached, token }
+    }
+
+    /// What the session hears next, in time.
+    async fn event(&mut self) -> Event {
+        let event = timeout(PATIENCE, self.attached.events.message()).await.expect("in time");
+        event.expect("the stream lives").expect("it goes on").event.expect("a known event")
+    }
+
+    /// Until its deadline is this far ahead.
+    async fn renewed_beyond(&mut self, boottime: u64) {
+        loop {
+            match self.event().await {
+                Event::Renewed(renewed) if renewed.deadline_boottime_ns > boottime => return,
+                Event::Renewed(_) | Event::Jeopardy(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_application_beside_a_learner_takes_locks_and_keeps_its_session() {
+    let scratch = Scratch::new("learner").expect("scratch");
+    let arguments = ["--members", "4", "--voters", "3"];
+    let cluster = Cluster::start(scratch.path(), &arguments).expect("the group starts");
+    block_on(async {
+        let mut group = Group::of(&cluster).await;
+        group.change(&[0, 1, 2], &[3]).await;
+        let mut holder = Holder::at(&cluster, 3, 7).await;
+        // Through two lives of the session, and a change of the leader.
+        holder.renewed_beyond(boottime_ns() + TTL_NS / 2).await;
+        let (leader, _) = group.leader().await;
+        group.lead((leader + 1) % 3).await;
+        let later = boottime_ns() + 2 * TTL_NS;
+        holder.renewed_beyond(later).await;
+        let held = holder.caller.holder("x").await.expect("answered").expect("held");
+        assert_eq!(held.token, holder.token);
+        // A voter's client waits, and is granted at the release that came through the learner.
+        let endpoint = cluster.members[0].endpoint.clone();
+        let mut other = Caller::connect(endpoint, vec![8; 16]).await.expect("it listens");
+        let _attached = other.open(TTL_MS, "other").await.expect("opened");
+        let (claim, release) = (other.request(), holder.caller.request());
+        let (next, released) = tokio::join!(
+            other.acquire("x", claim, 10_000),
+            holder.caller.release("x", holder.token, release)
+        );
+        released.expect("released");
+        assert!(next.expect("answered").expect("granted") > holder.token);
+        assert!(group.status(3).await.caught_up);
+    });
+}
+
+#[test]
+fn a_removed_member_tells_its_clients_in_time() {
+    let scratch = Scratch::new("removed").expect("scratch");
+    let cluster = Cluster::start(scratch.path(), &["--members", "4"]).expect("the group starts");
+    block_on(async {
+        let mut group = Group::of(&cluster).await;
+        group.lead(0).await;
+        let mut holder = Holder::at(&cluster, 3, 7).await;
+        // Somebody else goes on: what is applied moves.
+        let (stop, stopped) = watch::channel(false);
+        let (prober, gaps) = Prober::new(cluster.members[1].endpoint.clone(), "probe".to_owned());
+        let probing = tokio::spawn(prober.run(stopped));
+        progress(&gaps).await;
+        group.change(&[0, 1, 2], &[]).await;
+        let mut deadline = 0;
+        let reason = loop {
+            match holder.event().await {
+                Event::Renewed(renewed) => deadline = renewed.deadline_boottime_ns,
+                Event::Jeopardy(jeopardy) => {
+                    eprintln!(
+                        "jeopardy {} ms before",
+                        (jeopardy.deadline_boottime_ns - boottime_ns()) / 1_000_000
+                    );
+                }
+                Event::Expired(expired) => break expired,
+                other => panic!("{other:?}"),
+            }
+        };
+        eprintln!("{reason:?}; deadline {deadline}, now {}", boottime_ns());
+        // Told, and not before the deadline that it was promised; only then is the name another's.
+        assert!(boottime_ns() >= deadline);
+        let mut caller = Caller::connect(cluster.members[1].endpoint.clone(), vec![8; 16])
+            .await
+            .expect("it listens");
+        let _attached = caller.open(TTL_MS, "next").await.expect("opened");
+        let request = caller.request();
+        let next = caller.acquire("x", request, 7_000).await;
+        let next = next.expect("answered").expect("granted");
+        assert!(next > holder.token);
+        let status = group.status(3).await;
+        eprintln!("{status:?}");
+        let mut late = Caller::connect(cluster.members[3].endpoint.clone(), vec![9; 16])
+            .await
+            .expect("it listens");
+        let opened = late.open(TTL_MS, "late").await;
+        eprintln!("{opened:?}");
+        stop.send(true).expect("the prober runs");
+        let (_, broken) = probing.await.expect("the prober ends");
+        assert!(broken.is_empty(), "{broken:?}");
     });
 }

@@ -426,7 +426,7 @@ mod tests {
         assert!(busy.text.contains("--fresh"), "{busy:?}");
         let long = Place::open(&dir.join("x".repeat(80)), Some(1), false).unwrap_err();
         assert_eq!(long.code, USAGE);
-        assert!(long.text.contains("85 is the most"), "{long:?}");
+        assert!(long.text.contains("80 is the most"), "{long:?}");
         fs::remove_dir_all(dir).unwrap();
     }
 }
