@@ -117,25 +117,23 @@ async fn attempt(shared: &Arc<Shared>, link: &Link) -> Result<(), String> {
     let mut failed = Err("no known address".to_owned());
     let mut addresses = shared.addresses.to_dial(&link.name, shown).into_iter().peekable();
     while let Some(address) = addresses.next() {
-        let is_shown = shown.is_some_and(|shown| shown.to_string() == address);
         // A pod that is gone does not even refuse.
         let limit = if addresses.peek().is_some() { SHOWN_DEADLINE } else { DIAL_DEADLINE };
-        let dialled =
-            transport::channel(&address, limit, (shared.tls.as_ref(), link.name.as_str())).await;
-        let outcome = match dialled {
-            Ok(channel) => {
-                let outcome = once(shared, link, channel).await;
-                if link.connected.load(Ordering::Relaxed) {
-                    return outcome;
-                }
-                if let (true, Some(shown)) = (is_shown, shown) {
-                    shared.forget_address(link.member, shown);
-                }
-                outcome
+        let expected = (shared.tls.as_ref(), link.name.as_str());
+        let channel = match transport::channel(&address, limit, expected).await {
+            Ok(channel) => channel,
+            Err(why) => {
+                failed = Err(format!("{address}: {why}"));
+                continue;
             }
-            Err(why) => Err(why.to_string()),
         };
-        failed = outcome.map_err(|why| format!("{address}: {why}"));
+        let outcome = once(shared, link, channel).await.map_err(|why| format!("{address}: {why}"));
+        if link.connected.load(Ordering::Relaxed) {
+            return outcome;
+        }
+        // Somebody else is there, or it is another process of it: what it said is old.
+        shared.forget_address(link.member, &address);
+        failed = outcome;
     }
     failed
 }

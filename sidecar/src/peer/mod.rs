@@ -429,10 +429,10 @@ impl Shared {
         };
     }
 
-    /// Somebody else was met there.
-    fn forget_address(&self, member: MemberId, address: SocketAddr) {
+    /// If the peer said that it is there, that is forgotten.
+    fn forget_address(&self, member: MemberId, address: &str) {
         let mut state = self.lock();
-        if state.shown.get(&member) == Some(&address) {
+        if state.shown.get(&member).is_some_and(|shown| shown.to_string() == address) {
             state.shown.remove(&member);
         }
     }
