@@ -20,7 +20,7 @@ const OPEN: [(&str, &[&str]); 2] = [
 ];
 
 /// Crates that may depend on anything.
-const FREE: [&str; 2] = ["quorate-tests", "quorate-bench"];
+const FREE: [&str; 3] = ["quorate-tests", "quorate-cluster", "quorate-bench"];
 
 /// The parts of the sidecar that the simulator runs: a file, or all files below a folder.
 const PURE: [&str; 4] =

@@ -7,6 +7,7 @@
 mod arrows;
 mod attributes;
 mod cargo;
+mod cluster;
 mod codegen;
 mod install;
 mod levels;
@@ -40,6 +41,9 @@ Every task of the project. Everything is built in release mode, the one profile 
   cargo xtask simulate [...]     seeded runs of the product's own code on simulated clocks,
                                  disks and networks; --seed N replays one
   cargo xtask bench [--quick]    what a lock costs, beside what this machine can do at best
+  cargo xtask cluster up|down|load|status
+                                 a real Kubernetes on this machine, for daily work and tests
+  cargo xtask image [--out FILE] the image archive of the product, without a container engine
   cargo xtask install [--root D] puts quorate and quorate-sidecar into ~/.cargo/bin, or D/bin
   cargo xtask codegen [--check]  makes proto/src/generated from proto/proto; --check compares
   cargo xtask setup              installs the system's tools that the tests need, with apt-get
@@ -56,6 +60,8 @@ fn run(verb: &str, args: &[&str]) -> Result<ExitCode, String> {
         "zoo" => zoo::start(args),
         "simulate" => program::start(&program::SIMULATE, args),
         "bench" => program::start(&program::BENCH, args),
+        "cluster" => cluster::start(args),
+        "image" => cluster::image(args),
         "install" => done(install::run(args)),
         "codegen" => done(codegen::run(args)),
         "setup" => done(setup::run(args)),

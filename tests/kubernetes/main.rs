@@ -1,0 +1,272 @@
+//! `quorate-cluster`: a real Kubernetes on this machine, and the images that it runs.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use quorate_cluster::binaries::Binaries;
+use quorate_cluster::instance::Instance;
+use quorate_cluster::up::{Came, Wanted};
+use quorate_cluster::{SKIPPED, control, down, image, network, process, provision, say, up};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What this machine lacks: not a failure of the program.
+const SKIPPED_CODE: u8 = 77;
+
+/// A real Kubernetes on this machine, without a container engine or an image registry
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// A cluster of API server, controllers and nodes, for daily work and tests
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
+    /// Writes the image archive of the product, without a container engine
+    Image(ImageArgs),
+    /// Serves the claims for volumes of a cluster; `up` starts it
+    #[command(hide = true)]
+    Provision(Which),
+}
+
+#[derive(Subcommand)]
+enum ClusterVerb {
+    /// Starts a cluster, or what of it does not run
+    Up(UpArgs),
+    /// Ends a cluster, and removes all that it has
+    Down(Which),
+    /// Imports image archives into every node; without one, the product's as it is built now
+    Load(LoadArgs),
+    /// What runs, and which nodes are ready
+    Status(Which),
+    /// Takes a node's link down: it is lost to all others
+    Cut(NodeArgs),
+    /// Brings a node's link back
+    Mend(NodeArgs),
+    /// Builds the binaries of Kubernetes into the user's cache, and nothing else
+    Build,
+}
+
+#[derive(Args)]
+struct Which {
+    /// The cluster's name; several can run at a time
+    #[arg(long, default_value = "dev")]
+    instance: String,
+    /// The folder of clusters
+    #[arg(long, default_value = "target/kubernetes")]
+    dir: PathBuf,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// For programs: one object
+    Json,
+}
+
+#[derive(Args)]
+struct UpArgs {
+    #[command(flatten)]
+    which: Which,
+    /// How many nodes, 1 to 20; 3 if it is new
+    #[arg(long)]
+    nodes: Option<u8>,
+    /// An image archive for every node; may be repeated
+    #[arg(long = "image", value_name = "ARCHIVE")]
+    images: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct LoadArgs {
+    #[command(flatten)]
+    which: Which,
+    /// As `cargo xtask image` or `docker save` write them
+    #[arg(value_name = "ARCHIVE")]
+    archives: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct NodeArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Its number, from 1
+    node: u8,
+}
+
+#[derive(Args)]
+struct ImageArgs {
+    /// Where to write it
+    #[arg(long, value_name = "FILE", default_value = "target/quorate-image.tar")]
+    out: PathBuf,
+    /// Its name and tag
+    #[arg(long, default_value = concat!("quorate.dev/quorate:", env!("CARGO_PKG_VERSION")))]
+    name: String,
+    /// A program of the image; the first is what a container starts
+    #[arg(long = "binary", value_name = "FILE", hide = true)]
+    binaries: Vec<PathBuf>,
+    /// A program without a libc, for images that have none
+    #[arg(long = "static", value_name = "FILE", hide = true)]
+    statics: Vec<PathBuf>,
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().map_err(|e| e.to_string())
+}
+
+fn run(verb: Verb) -> Result<ExitCode, String> {
+    match verb {
+        Verb::Cluster(verb) => return run_cluster(verb),
+        Verb::Provision(which) => {
+            let instance = open(&which)?;
+            runtime()?.block_on(provision::run(instance))?;
+        }
+        Verb::Image(args) => {
+            let product =
+                image::Product { name: args.name, binaries: args.binaries, statics: args.statics };
+            let size = image::product(&product, &args.out)?;
+            let tenths = size / 100_000;
+            let (out, name) = (args.out.display(), product.name);
+            say(&format!("{out}: {name}, {}.{} MB", tenths / 10, tenths % 10));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_cluster(verb: ClusterVerb) -> Result<ExitCode, String> {
+    match verb {
+        ClusterVerb::Up(args) => start(args)?,
+        ClusterVerb::Down(which) => {
+            let ended = down::down(&which.dir, &which.instance)?;
+            let (name, dir) = (&which.instance, which.dir.display());
+            let words = if ended { "is down" } else { "does not run" };
+            say(&format!("{name} {words} (in {dir})"));
+        }
+        ClusterVerb::Load(args) => {
+            let instance = open(&args.which)?;
+            if args.archives.is_empty() {
+                return Err("there is no archive to load".to_owned());
+            }
+            for archive in &args.archives {
+                up::load(&instance, archive)?;
+                say(&format!("{} is on {} nodes", archive.display(), instance.nodes));
+            }
+        }
+        ClusterVerb::Status(which) => return status(&which),
+        ClusterVerb::Cut(args) => network::link(&open(&args.which)?, args.node, false)?,
+        ClusterVerb::Mend(args) => network::link(&open(&args.which)?, args.node, true)?,
+        ClusterVerb::Build => {
+            let binaries = Binaries::ready()?;
+            binaries.folders().iter().for_each(|folder| say(&folder.display().to_string()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(which: &Which) -> Result<Instance, String> {
+    let (name, dir) = (&which.instance, which.dir.display());
+    let found = Instance::open(&which.dir, name)?;
+    found.ok_or_else(|| format!("there is no cluster {name} in {dir}; start one: cluster up"))
+}
+
+fn start(args: UpArgs) -> Result<(), String> {
+    let wanted = Wanted {
+        base: args.which.dir,
+        name: args.which.instance,
+        nodes: args.nodes,
+        images: args.images,
+    };
+    let came = runtime()?.block_on(up::up(&wanted))?;
+    if args.which.output == Output::Json {
+        say(&told(&came)?.to_string());
+        return Ok(());
+    }
+    let Came { instance, binaries, ran } = &came;
+    let (name, nodes) = (&instance.name, instance.nodes);
+    let words = if *ran { "runs already" } else { "is up" };
+    say(&format!("{name} {words}: {nodes} nodes, {}; to use it:", instance.server()));
+    say(&format!("export KUBECONFIG={}", instance.kubeconfig("admin").display()));
+    let folders: Vec<String> =
+        binaries.folders().iter().map(|folder| folder.display().to_string()).collect();
+    say(&format!("export PATH={}:$PATH", folders.join(":")));
+    Ok(())
+}
+
+/// What a program wants to know of a cluster.
+fn told(came: &Came) -> Result<serde_json::Value, String> {
+    let Came { instance, binaries, ran } = came;
+    let node = |node: u8| {
+        json!({
+            "name": format!("node{node}"),
+            "address": instance.node_address(node),
+            "namespace": instance.node_namespace(node),
+            "containerd": instance.containerd(node),
+            "dir": instance.node_dir(node),
+        })
+    };
+    Ok(json!({
+        "instance": instance.name,
+        "dir": instance.dir,
+        "ran": ran,
+        "server": instance.server(),
+        "kubeconfig": instance.kubeconfig("admin"),
+        "namespace": instance.group(),
+        "kubectl": binaries.path("kubectl")?,
+        "helm": binaries.path("helm")?,
+        "logs": instance.dir.join("log"),
+        "audit_log": control::audit_log(instance),
+        "nodes": instance.node_numbers().map(node).collect::<Vec<_>>(),
+    }))
+}
+
+/// Exit code 0 only if all of it runs and every node is ready.
+fn status(which: &Which) -> Result<ExitCode, String> {
+    let instance = open(which)?;
+    let parts: Vec<(String, Option<i32>)> = up::components(&instance)
+        .into_iter()
+        .map(|name| {
+            let pid = process::running(&instance, &name);
+            (name, pid)
+        })
+        .collect();
+    let ready = runtime()?.block_on(async {
+        let client = up::client(&instance, "admin").await?;
+        let asked = up::ready_nodes(&client);
+        let patience = std::time::Duration::from_secs(3);
+        tokio::time::timeout(patience, asked).await.map_err(|_| "no answer in 3 s".to_owned())?
+    });
+    let healthy = parts.iter().all(|(_, pid)| pid.is_some())
+        && ready.as_ref().is_ok_and(|ready| ready.len() == usize::from(instance.nodes));
+    if which.output == Output::Json {
+        let pids: serde_json::Map<_, _> =
+            parts.into_iter().map(|(name, pid)| (name, json!(pid))).collect();
+        let ready = ready.unwrap_or_default();
+        say(&json!({"healthy": healthy, "processes": pids, "ready": ready}).to_string());
+    } else {
+        for (name, pid) in parts {
+            let pid = pid.map_or_else(|| "does not run".to_owned(), |pid| pid.to_string());
+            say(&format!("{name:<20}{pid}"));
+        }
+        let nodes = ready.map_or_else(|why| format!("unknown: {why}"), |ready| ready.join(" "));
+        say(&format!("{:<20}{nodes}", "ready nodes"));
+    }
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("quorate-cluster: {why}");
+            let skipped = why.contains(SKIPPED);
+            if skipped { ExitCode::from(SKIPPED_CODE) } else { ExitCode::FAILURE }
+        }
+    }
+}

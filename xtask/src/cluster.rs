@@ -1,0 +1,154 @@
+//! `cargo xtask cluster | image`: builds the program that starts a real Kubernetes and writes
+//! images, with all that goes into these, and becomes it.
+
+use crate::cargo;
+use serde_json::Value;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// What the product's image holds: a crate, and its program. The first is what a container starts.
+const BINARIES: [(&str, &str); 3] = [
+    ("quorate-sidecar", "quorate-sidecar"),
+    ("quorate-client", "quorate"),
+    ("quorate-operator", "quorate-operator"),
+];
+/// The program that the sidecar hands to images without a libc.
+const STATIC: (&str, &str) = ("quorate-client", "quorate");
+const IMAGE: &str = "quorate-image.tar";
+
+/// The verb `cluster`: this process becomes the program.
+pub fn start(args: &[&str]) -> Result<ExitCode, String> {
+    let program = build()?;
+    let mut command = Command::new(&program);
+    command.arg("cluster").args(args);
+    if needs_image(args) {
+        let archive = cargo::target_dir()?.join(IMAGE);
+        write_image(&program, &["--out", text(&archive)?])?;
+        command.arg(&archive);
+    }
+    if needs_dir(args) {
+        command.arg("--dir").arg(cargo::target_dir()?.join("kubernetes"));
+    }
+    Err(format!("quorate-cluster: {}", command.exec()))
+}
+
+/// The verb `image`.
+pub fn image(args: &[&str]) -> Result<ExitCode, String> {
+    let program = build()?;
+    if args.iter().any(|arg| matches!(*arg, "--help" | "-h")) {
+        let failed = Command::new(program).arg("image").args(args).exec();
+        return Err(format!("quorate-cluster: {failed}"));
+    }
+    write_image(&program, args).map(|()| ExitCode::SUCCESS)
+}
+
+/// `load` without an archive loads what is built now.
+fn needs_image(args: &[&str]) -> bool {
+    let mut archives = args.iter().skip(1).peekable();
+    let mut given = false;
+    while let Some(arg) = archives.next() {
+        if !arg.starts_with('-') || matches!(*arg, "-h" | "--help") {
+            given = true;
+        } else if !arg.contains('=') {
+            archives.next();
+        }
+    }
+    args.first() == Some(&"load") && !given
+}
+
+/// The folder of clusters is beside what cargo builds, wherever that is.
+fn needs_dir(args: &[&str]) -> bool {
+    let own = |arg: &&str| *arg == "--dir" || arg.starts_with("--dir=");
+    let verb = args.first().is_some_and(|verb| !verb.starts_with('-'));
+    verb && !matches!(args.first(), Some(&"build" | &"help")) && !args.iter().any(own)
+}
+
+fn build() -> Result<PathBuf, String> {
+    build_crates(&["-p", "quorate-cluster"], &[])?;
+    Ok(cargo::target_dir()?.join("release").join("quorate-cluster"))
+}
+
+fn build_crates(crates: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
+    let pairs = crates.windows(2).filter(|pair| pair[0] == "-p");
+    let named: Vec<&str> = pairs.map(|pair| pair[1]).collect();
+    eprintln!("building {} in release mode", named.join(", "));
+    let mut build = cargo::command(&[&["build", "--release"], crates].concat());
+    let status = build.envs(environment.iter().copied()).status();
+    let status = status.map_err(|e| format!("cargo: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("cargo build {} failed", named.join(" "))) }
+}
+
+fn write_image(program: &Path, args: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(program);
+    command.arg("image").args(args);
+    let target = cargo::target_dir()?;
+    if !args.iter().any(|arg| *arg == "--out" || arg.starts_with("--out=")) {
+        command.arg("--out").arg(target.join(IMAGE));
+    }
+    let metadata = cargo::metadata(&["--no-deps"])?;
+    let there = binaries_of(cargo::list(&metadata, "packages"));
+    let mut crates = Vec::new();
+    for (package, binary) in &there {
+        crates.extend(["-p", package]);
+        command.arg("--binary").arg(target.join("release").join(binary));
+    }
+    build_crates(&crates, &[])?;
+    command.arg("--static").arg(build_static(&target)?);
+    let status = command.status().map_err(|e| format!("quorate-cluster: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("quorate-cluster image: {status}")) }
+}
+
+/// Of the programs of the image, those whose crate is in the workspace.
+fn binaries_of(packages: &[Value]) -> Vec<(&'static str, &'static str)> {
+    let has = |(name, _): &(&str, &str)| packages.iter().any(|p| cargo::text(p, "name") == *name);
+    BINARIES.into_iter().filter(has).collect()
+}
+
+/// With its libc inside, apart from the other builds: every crate of it is built anew.
+fn build_static(target: &Path) -> Result<PathBuf, String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let said = cargo::output_of(Command::new(rustc).arg("-vV"))?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.ok_or("rustc -vV names no host")?;
+    let apart = target.join("static");
+    let crates = ["-p", STATIC.0, "--bin", STATIC.1, "--target", host];
+    let environment =
+        [("RUSTFLAGS", "-C target-feature=+crt-static"), ("CARGO_TARGET_DIR", text(&apart)?)];
+    build_crates(&crates, &environment)?;
+    Ok(apart.join(host).join("release").join(STATIC.1))
+}
+
+fn text(path: &Path) -> Result<&str, String> {
+    path.to_str().ok_or_else(|| format!("{} is not UTF-8", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn load_without_an_archive_makes_one() {
+        assert!(needs_image(&["load"]));
+        assert!(needs_image(&["load", "--instance", "a", "--dir=b"]));
+        assert!(!needs_image(&["load", "a.tar"]));
+        assert!(!needs_image(&["load", "--instance", "a", "b.tar"]));
+        assert!(!needs_image(&["load", "--help"]));
+        assert!(!needs_image(&["up"]));
+    }
+
+    #[test]
+    fn a_folder_that_is_named_stays() {
+        assert!(needs_dir(&["up", "--nodes", "1"]));
+        assert!(!needs_dir(&["down", "--dir", "x"]));
+        assert!(!needs_dir(&["build"]) && !needs_dir(&["--help"]) && !needs_dir(&[]));
+    }
+
+    #[test]
+    fn the_image_has_what_the_workspace_has() {
+        let packages = [json!({"name": "quorate-client"}), json!({"name": "quorate-sidecar"})];
+        let names: Vec<&str> = binaries_of(&packages).iter().map(|(_, name)| *name).collect();
+        assert_eq!(names, ["quorate-sidecar", "quorate"]);
+    }
+}
