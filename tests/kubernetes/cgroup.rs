@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Cgroups {
     hierarchies: Vec<PathBuf>,
+    /// On a machine with both versions, that of version 2: some make groups there, too.
+    beside: Vec<PathBuf>,
     unified: bool,
 }
 
@@ -46,9 +48,15 @@ impl Cgroups {
         };
         let hierarchies = of_type("cgroup");
         if hierarchies.is_empty() {
-            return Cgroups { hierarchies: of_type("cgroup2"), unified: true };
+            let hierarchies = of_type("cgroup2");
+            return Cgroups { hierarchies, beside: Vec::new(), unified: true };
         }
-        Cgroups { hierarchies, unified: false }
+        Cgroups { hierarchies, beside: of_type("cgroup2"), unified: false }
+    }
+
+    /// Where each hierarchy begins.
+    pub fn tops(&self) -> impl Iterator<Item = &PathBuf> {
+        self.hierarchies.iter().chain(&self.beside)
     }
 
     /// The hierarchy that the processes of a cluster are found in.
@@ -122,7 +130,7 @@ impl Cgroups {
     /// # Errors
     /// Something is.
     pub fn remove(&self, group: &str) -> Result<(), String> {
-        self.hierarchies.iter().try_for_each(|hierarchy| remove_below(&hierarchy.join(group)))
+        self.tops().try_for_each(|hierarchy| remove_below(&hierarchy.join(group)))
     }
 }
 
@@ -211,7 +219,7 @@ mod tests {
     fn both_versions_are_told_apart() {
         let old = Cgroups::of(V1);
         assert!(!old.unified);
-        assert_eq!(old.hierarchies.len(), 2);
+        assert_eq!((old.hierarchies.len(), old.tops().count()), (2, 3));
         assert_eq!(old.main(), Path::new("/sys/fs/cgroup/pids"));
         let new = Cgroups::of("29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate");
         assert!(new.unified);

@@ -2,11 +2,10 @@
 
 use crate::binaries::Binaries;
 use crate::certificates::file;
-use crate::host::text;
+use crate::host::{text, write};
 use crate::instance::Instance;
 use crate::process;
 use serde_json::json;
-use std::path::Path;
 
 const ETCD: &str = "http://127.0.0.1:2379";
 /// The network of Services.
@@ -38,10 +37,6 @@ pub fn start(instance: &Instance, binaries: &Binaries, component: &str) -> Resul
 /// `--NAME=VALUE` for each pair.
 fn options(pairs: &[(&str, &str)]) -> Vec<String> {
     pairs.iter().map(|(name, value)| format!("--{name}={value}")).collect()
-}
-
-fn write(path: &Path, content: &str) -> Result<(), String> {
-    std::fs::write(path, content).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Its data is thrown away with the cluster: no flush.

@@ -14,6 +14,16 @@ use std::path::{Path, PathBuf};
 const PLUGIN_CACHE: &str = "/var/lib/cni/results";
 /// Where a kubelet puts a link to each container's log.
 const CONTAINER_LOGS: &str = "/var/log/containers";
+/// Every kubelet of a machine listens here for plugins of devices; the last one that started has it.
+const DEVICE_SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
+/// Folders that kubelets and network plugins make outside of their own, the inner ones first.
+const SHARED: [&str; 5] = [
+    PLUGIN_CACHE,
+    "/var/lib/cni",
+    CONTAINER_LOGS,
+    "/var/lib/kubelet/device-plugins",
+    "/var/lib/kubelet",
+];
 
 /// Ends the cluster of this name below `base`; false if there is none.
 ///
@@ -30,6 +40,7 @@ pub fn down(base: &Path, name: &str) -> Result<bool, String> {
         stop(&instance)?;
     }
     remove_links(&instance)?;
+    remove_shared();
     let left = mounts_below(&instance.dir)?;
     if !left.is_empty() {
         return Err(format!("still mounted: {left:?}; {} stays", instance.dir.display()));
@@ -49,7 +60,7 @@ fn stop(instance: &Instance) -> Result<(), String> {
     }
     network::remove(instance)?;
     groups.remove(&instance.group())?;
-    remove_named(PLUGIN_CACHE, &node::network_name(instance))
+    forget_addresses(instance)
 }
 
 /// A killed shim leaves its socket in a place that all containerds of a machine share; its own
@@ -67,19 +78,36 @@ fn remove_shim_sockets(instance: &Instance) {
     }
 }
 
-/// Files whose names begin with `name` and a minus sign.
-fn remove_named(dir: &str, name: &str) -> Result<(), String> {
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let own = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|file| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')));
-        if own {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        }
+/// What the network plugins remember of this cluster's pods: `NETWORK-POD-eth0`, and of the same
+/// pods' loopback links, whose names do not say whose they are.
+fn forget_addresses(instance: &Instance) -> Result<(), String> {
+    let (cache, own) = (Path::new(PLUGIN_CACHE), node::network_name(instance));
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pod) = name.to_str().and_then(|name| pod_of(name, &own)) else { continue };
+        let failed = |e: std::io::Error| format!("{}: {e}", entry.path().display());
+        std::fs::remove_file(entry.path()).map_err(failed)?;
+        // One that failed half-way has none.
+        let _ = std::fs::remove_file(cache.join(format!("cni-loopback-{pod}-lo")));
     }
     Ok(())
+}
+
+/// The pod in the name of a file of the network plugins' cache, if it is of this network.
+fn pod_of<'a>(file: &'a str, network: &str) -> Option<&'a str> {
+    file.strip_prefix(network)?.strip_prefix('-')?.strip_suffix("-eth0")
+}
+
+/// What every cluster shares goes with the last: a socket on which nobody listens, and folders
+/// with nothing in them.
+fn remove_shared() {
+    let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
+    if std::os::unix::net::UnixStream::connect(DEVICE_SOCKET).is_err_and(|e| refused(&e)) {
+        let _ = std::fs::remove_file(DEVICE_SOCKET); // Another `down` may have been first.
+    }
+    for folder in SHARED {
+        let _ = std::fs::remove_dir(folder); // It stays if something is in it.
+    }
 }
 
 /// Links that lead below the cluster's folder.
@@ -117,6 +145,13 @@ fn unescape(point: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_another_network_stays() {
+        assert_eq!(pod_of("quorate-1-pods-abc-eth0", "quorate-1-pods"), Some("abc"));
+        assert_eq!(pod_of("quorate-12-pods-abc-eth0", "quorate-1-pods"), None);
+        assert_eq!(pod_of("cni-loopback-abc-lo", "quorate-1-pods"), None);
+    }
 
     #[test]
     fn a_folder_that_begins_alike_is_another() {

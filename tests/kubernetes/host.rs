@@ -51,6 +51,17 @@ pub fn text(path: &Path) -> Result<&str, String> {
     path.to_str().ok_or_else(|| format!("{} is not UTF-8", path.display()))
 }
 
+/// Writes a file, unless this is what it holds: some components end when theirs is written anew.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write(path: &Path, content: &str) -> Result<(), String> {
+    if std::fs::read(path).is_ok_and(|has| has == content.as_bytes()) {
+        return Ok(());
+    }
+    std::fs::write(path, content).map_err(|e| format!("{}: {e}", path.display()))
+}
+
 /// Says that an ordinary user cannot start a Kubernetes.
 ///
 /// # Errors

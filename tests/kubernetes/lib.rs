@@ -10,6 +10,7 @@ pub mod archive;
 pub mod binaries;
 pub mod certificates;
 pub mod cgroup;
+pub mod check;
 pub mod control;
 pub mod down;
 pub mod host;

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quorate_cluster::binaries::Binaries;
 use quorate_cluster::instance::Instance;
 use quorate_cluster::up::{Came, Wanted};
-use quorate_cluster::{SKIPPED, control, down, image, network, process, provision, say, up};
+use quorate_cluster::{SKIPPED, check, control, down, image, network, process, provision, say, up};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +48,12 @@ enum ClusterVerb {
     Mend(NodeArgs),
     /// Builds the binaries of Kubernetes into the user's cache, and nothing else
     Build,
+    /// Starts a cluster of its own, tries what the tests need of it, and ends it
+    Check {
+        /// The folder of clusters
+        #[arg(long, default_value = "target/kubernetes")]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -162,6 +168,7 @@ fn run_cluster(verb: ClusterVerb) -> Result<ExitCode, String> {
         ClusterVerb::Status(which) => return status(&which),
         ClusterVerb::Cut(args) => network::link(&open(&args.which)?, args.node, false)?,
         ClusterVerb::Mend(args) => network::link(&open(&args.which)?, args.node, true)?,
+        ClusterVerb::Check { dir } => runtime()?.block_on(check::check(&dir))?,
         ClusterVerb::Build => {
             let binaries = Binaries::ready()?;
             binaries.folders().iter().for_each(|folder| say(&folder.display().to_string()));

@@ -28,7 +28,7 @@ pub fn start_containerd(instance: &Instance, node: u8) -> Result<(), String> {
     }
     write_json(&dir.join("cni").join("10-pods.conflist"), &plugins(instance, node))?;
     let config = dir.join("containerd.toml");
-    std::fs::write(&config, containerd(&dir)).map_err(|e| format!("{}: {e}", config.display()))?;
+    host::write(&config, &containerd(&dir))?;
     let name = format!("containerd-node{node}");
     let command = ["containerd", "-c", text(&config)?].map(str::to_owned);
     process::start(instance, &name, &instance.node_namespace(node), &command)?;
@@ -85,7 +85,7 @@ fn ctr(instance: &Instance, node: u8, words: &[&str]) -> Result<String, String> 
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), String> {
-    std::fs::write(path, format!("{value:#}\n")).map_err(|e| format!("{}: {e}", path.display()))
+    host::write(path, &format!("{value:#}\n"))
 }
 
 /// Every pod has a link of its own to its node, so that all that leaves it is routed: a Service's

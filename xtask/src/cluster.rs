@@ -1,7 +1,8 @@
 //! `cargo xtask cluster | image`: builds the program that starts a real Kubernetes and writes
 //! images, with all that goes into these, and becomes it.
 
-use crate::cargo;
+use crate::outcome::Outcome;
+use crate::{cargo, program};
 use serde_json::Value;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,15 @@ const IMAGE: &str = "quorate-image.tar";
 
 /// The verb `cluster`: this process becomes the program.
 pub fn start(args: &[&str]) -> Result<ExitCode, String> {
+    Err(format!("quorate-cluster: {}", prepare(args)?.exec()))
+}
+
+/// A level: `cluster ARGS`.
+pub fn level(args: &[&str]) -> Outcome {
+    program::judge("quorate-cluster", prepare(args), args)
+}
+
+fn prepare(args: &[&str]) -> Result<Command, String> {
     let program = build()?;
     let mut command = Command::new(&program);
     command.arg("cluster").args(args);
@@ -30,7 +40,7 @@ pub fn start(args: &[&str]) -> Result<ExitCode, String> {
     if needs_dir(args) {
         command.arg("--dir").arg(cargo::target_dir()?.join("kubernetes"));
     }
-    Err(format!("quorate-cluster: {}", command.exec()))
+    Ok(command)
 }
 
 /// The verb `image`.

@@ -1,7 +1,7 @@
 //! The levels of `cargo xtask test`, in order. This table is the one place to add one.
 
 use crate::outcome::Outcome;
-use crate::{arrows, codegen, licences, program, setup, style, unit, zoo};
+use crate::{arrows, cluster, codegen, licences, program, setup, style, unit, zoo};
 
 /// One level.
 pub struct Level {
@@ -131,6 +131,13 @@ pub const LEVELS: &[Level] = &[
         program::demo,
         &["--rounds", "2", "--no-bars"],
         &["--rounds", "20"],
+    ),
+    system(
+        "cluster",
+        "a real Kubernetes starts, gives pods what they need, and leaves nothing",
+        cluster::level,
+        &["check"],
+        &["check"],
     ),
     system(
         "bench",
