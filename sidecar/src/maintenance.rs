@@ -183,7 +183,7 @@ impl Service for Maintenance {
         let (sender, receiver) = oneshot::channel();
         self.inbox.push(Work::Recover(Box::new(recover), sender));
         let begun = receiver.await.map_err(|_| stopping())?;
-        let begun = begun.map_err(Status::failed_precondition)?;
-        Ok(Response::new(RecoverResponse { index: begun.entry.index.0 }))
+        let index = begun.map_err(Status::failed_precondition)?;
+        Ok(Response::new(RecoverResponse { index: index.0 }))
     }
 }

@@ -124,24 +124,27 @@ impl Driver {
         self.directory.retire().map_err(|error| error.to_string())
     }
 
-    /// Whether this member may be forced to go on alone.
-    pub(super) fn may_recover(&self, asked: &Recover) -> Result<(), String> {
+    /// Whether this member may be forced to go on alone. Gives the entry that did, if the same was
+    /// asked before and the answer was lost, say: whoever joined since stays.
+    pub(super) fn may_recover(&self, asked: &Recover) -> Result<Option<Index>, String> {
         self.called(asked.member)?;
+        let (node, machine) = (self.member.replica().node(), self.member.replica().machine());
         let Some(cluster) = self.directory.cluster_id() else {
             return Err("this member belongs to no group: there is nothing to recover".to_owned());
         };
-        // Again, after an answer that was lost: the log tells whether it is done.
         if cluster == asked.plan.cluster {
-            return Ok(());
-        }
-        if cluster != asked.cluster {
+            let begun = recovery::begun_by(self.directory.forced(), machine, asked.plan.start)?;
+            if begun.is_some() {
+                return Ok(begun);
+            }
+            // Not applied, or a crash came before it: the whole log tells.
+        } else if cluster != asked.cluster {
             return Err(format!(
                 "cluster_id is {:032x}, and this member belongs to {cluster:032x}; nothing was \
                  changed",
                 asked.cluster
             ));
         }
-        let (node, machine) = (self.member.replica().node(), self.member.replica().machine());
         if let Some(leader) = node.leader() {
             return Err(format!(
                 "the group has a leader, {leader}: it has a majority, and nothing is to be \
@@ -154,7 +157,7 @@ impl Driver {
         {
             return Err(recovery::too_low(life, machine.last_token()));
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Whether this member may end the hold-off of its group.

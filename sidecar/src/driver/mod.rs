@@ -21,7 +21,7 @@ use crate::member::{Action, Event, Member};
 use crate::metrics::Metrics;
 use crate::peer::Peers;
 use crate::reason::{Failure, Reason};
-use crate::recovery::{self, Begun};
+use crate::recovery;
 use crate::replica::{Event as ReplicaEvent, Stage};
 use crate::wal::{Completion, DataDir, Disk, FsDisk};
 use inbox::{Lane, Queue};
@@ -67,8 +67,8 @@ pub enum Work {
     Compact(oneshot::Sender<Compacted>),
     /// The old members have stopped: hold grants off no longer.
     Lift(u128, oneshot::Sender<Result<(), String>>),
-    /// Go on alone, as another group.
-    Recover(Box<Recover>, oneshot::Sender<Result<Begun, String>>),
+    /// Go on alone, as another group: the index of the entry by which it does.
+    Recover(Box<Recover>, oneshot::Sender<Result<Index, String>>),
     /// The first authenticated message of a cluster reached this blank member: true once the id is
     /// durable.
     LearnCluster(u128, std_mpsc::Sender<bool>),
@@ -191,7 +191,7 @@ pub struct Driver {
 enum End {
     Stop,
     Retire(oneshot::Sender<Result<(), String>>),
-    Recover(Box<Recover>, oneshot::Sender<Result<Begun, String>>),
+    Recover(Box<Recover>, oneshot::Sender<Result<Index, String>>),
 }
 
 /// What the process has to do after the driver's end.
@@ -277,7 +277,8 @@ impl Driver {
                 peers.goodbye();
                 let work = move || recovery::recover(&mut directory, recover.plan);
                 let result = match tokio::task::spawn_blocking(work).await {
-                    Ok(result) => result.map_err(|error| error.to_string()),
+                    Ok(Ok(begun)) => Ok(begun.entry.index),
+                    Ok(Err(error)) => Err(error.to_string()),
                     Err(error) => Err(error.to_string()),
                 };
                 let _ = sender.send(result); // As above.
@@ -325,7 +326,8 @@ impl Driver {
                 Err(why) => drop(sender.send(Err(why))), // As above.
             },
             Work::Recover(recover, sender) => match self.may_recover(&recover) {
-                Ok(()) => self.end = Some(End::Recover(recover, sender)),
+                Ok(None) => self.end = Some(End::Recover(recover, sender)),
+                Ok(Some(begun)) => drop(sender.send(Ok(begun))),
                 Err(why) => drop(sender.send(Err(why))), // As above.
             },
             Work::LearnCluster(cluster, sender) => {

@@ -7,7 +7,8 @@
 //! ever applies it.
 //!
 //! Invariants: the new life is above every token that the log or the backup knows of, and above
-//! what the caller knows; nothing is changed where anything is refused. Must not run on a directory
+//! what the caller knows; a cluster begins once, whoever joined it since and however often it is
+//! asked for; nothing is changed where anything is refused. Must not run on a directory
 //! that a member runs on.
 
 pub mod tools;
@@ -15,7 +16,7 @@ pub mod tools;
 use crate::backup::Backup;
 use crate::life::Life;
 use crate::replica::logged;
-use crate::wal::{DataDir, RewriteError};
+use crate::wal::{DataDir, Forced, Rewrite, RewriteError};
 use quorate_locks::{LifeCommand, Logged, Machine, Outcome, Token};
 use quorate_raft::{
     Config, Configuration, Entry, Index, Kind, LogId, MemberId, Node, Restored, Time, Write,
@@ -82,8 +83,13 @@ pub struct Begun {
 pub fn recover(directory: &mut DataDir, plan: Plan) -> Result<Begun, RewriteError> {
     let (member, mut begun) = (directory.member_id(), None);
     let again = directory.cluster_id() == Some(plan.cluster);
+    let forced = directory.forced();
     directory.rewrite(plan.cluster, |restored| {
         let survivor = Survivor::replay(member, restored)?;
+        if again && let Some(entry) = begun_by(forced, &survivor.machine, plan.start)? {
+            begun = Some(survivor.begun(entry));
+            return Ok(None);
+        }
         let name = survivor.node.configuration().name(member);
         let name = name.ok_or_else(|| {
             format!(
@@ -91,13 +97,9 @@ pub fn recover(directory: &mut DataDir, plan: Plan) -> Result<Begun, RewriteErro
                  or never had a part in it; recover another member, or restore a backup"
             )
         })?;
-        if again && survivor.has_begun(plan.start) {
-            begun = Some(survivor.begun(name));
-            return Ok(Vec::new());
-        }
-        let (made, writes) = survivor.begin(name, plan)?;
+        let (made, rewrite) = survivor.begin(name, plan)?;
         begun = Some(made);
-        Ok(writes)
+        Ok(Some(rewrite))
     })?;
     Ok(begun.expect("what was rewritten was decided"))
 }
@@ -120,12 +122,42 @@ pub fn restore(
         let snapshot = backup.snapshot.clone();
         let term = snapshot.last.term;
         let restored = Restored { term, snapshot: Some(snapshot.clone()), ..Restored::default() };
-        let (made, writes) = Survivor::replay(member, &restored)?.begin(name, plan)?;
+        let (made, mut rewrite) = Survivor::replay(member, &restored)?.begin(name, plan)?;
         begun = Some(made);
-        let install = Write::Install { snapshot, keep_suffix: false };
-        Ok(std::iter::once(install).chain(writes).collect())
+        rewrite.writes.insert(0, Write::Install { snapshot, keep_suffix: false });
+        Ok(Some(rewrite))
     })?;
     Ok(begun.expect("what was rewritten was decided"))
+}
+
+/// Whether the cluster that a plan asks for, to which this member belongs already, has begun: the
+/// index of the entry by which it did. None: a crash came before that entry, or it is not applied.
+///
+/// # Errors
+/// It began otherwise, and begins no second time.
+pub(crate) fn begun_by(
+    forced: Option<Forced>,
+    machine: &Machine,
+    start: Start,
+) -> Result<Option<Index>, String> {
+    let other = |how: &str| {
+        format!(
+            "this member belongs to new_cluster_id already, and {how}: to force it once more give \
+             another new_cluster_id; nothing was changed"
+        )
+    };
+    let Some(Forced { index, life }) = forced else {
+        return Err(other("was not forced into it"));
+    };
+    if machine.life() != Token(life) {
+        return Ok(None);
+    }
+    match start {
+        Start::Given(asked) if asked.token() != machine.life() => {
+            Err(other(&format!("its life began at {}", machine.life())))
+        }
+        Start::Given(_) | Start::Above(_) => Ok(Some(index)),
+    }
 }
 
 /// A member as its log leaves it, with all of that log applied.
@@ -157,32 +189,15 @@ impl Survivor {
         Ok(Survivor { member, node, machine })
     }
 
-    /// Whether the life that it was to begin is the present one: the answer was lost, say.
-    fn has_begun(&self, start: Start) -> bool {
+    /// The present life, which this entry began, as the answer says it.
+    fn begun(&self, index: Index) -> Begun {
         let Survivor { member, node, machine } = self;
-        let configuration = node.configuration();
-        let alone = configuration.members().all(|(id, _)| id == *member);
-        let begins = |entry: &Entry| {
-            let command = logged(entry).ok().flatten();
-            matches!(command, Some(Logged::Life(LifeCommand::Begin { .. })))
-        };
         // A snapshot since then has the entry's place.
-        let forced = node.entry(node.configuration_index()).is_none_or(begins);
-        let same = match start {
-            Start::Given(life) => machine.life() == life.token(),
-            Start::Above(_) => true,
-        };
-        alone && forced && same
-    }
-
-    /// The present life, as the answer says it.
-    fn begun(&self, name: &str) -> Begun {
-        let Survivor { member, node, machine } = self;
-        let index = node.configuration_index();
+        let term = node.entry(index).map_or(node.last().term, |entry| entry.id().term);
         Begun {
-            entry: node.entry(index).map_or(node.last(), Entry::id),
+            entry: LogId { term, index },
             member: *member,
-            name: name.to_owned(),
+            name: node.configuration().name(*member).unwrap_or_default().to_owned(),
             life: machine.life(),
             known: machine.last_token(),
             sessions: machine.session_count(),
@@ -190,7 +205,7 @@ impl Survivor {
     }
 
     /// The entry that begins the new life, and its writes.
-    fn begin(&self, name: &str, plan: Plan) -> Result<(Begun, Vec<Write>), String> {
+    fn begin(&self, name: &str, plan: Plan) -> Result<(Begun, Rewrite), String> {
         let Survivor { member, node, machine } = self;
         let known = machine.last_token();
         let alone = Configuration::of_voters([(*member, name.to_owned())]);
@@ -212,7 +227,10 @@ impl Survivor {
         let payload = [alone.encode(), command.encode()].concat();
         let entry = Entry::new(id, Kind::Configuration, &payload);
         let writes = vec![Write::HardState { term, vote: None }, Write::Append(vec![entry])];
-        Ok((Begun { entry: id, life: life.token(), ..self.begun(name) }, writes))
+        let forced = Forced { index, life: life.token().0 };
+        let name = name.to_owned();
+        let begun = Begun { entry: id, name, life: life.token(), ..self.begun(index) };
+        Ok((begun, Rewrite { forced, writes }))
     }
 }
 

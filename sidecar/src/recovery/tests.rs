@@ -111,12 +111,60 @@ fn the_same_plan_again_changes_nothing() {
     }
 }
 
+/// The group has grown since it was recovered.
+fn joined(scratch: &Scratch, after: LogId) {
+    let mut directory = scratch.open();
+    let names = [(directory.member_id(), "a"), (MemberId(12), "b"), (MemberId(13), "c")];
+    let group = Configuration::of_voters(names.map(|(id, name)| (id, name.to_owned())));
+    let entry = Entry::new(
+        LogId { index: after.index.next(), ..after },
+        Kind::Configuration,
+        &group.encode(),
+    );
+    let opened = directory.open_log(FsOptions::default(), Box::new(|_| {})).expect("opened");
+    let (mut wal, _) = opened;
+    wal.submit(&mut vec![(IoSeq(1), Write::Append(vec![entry]))]);
+    wal.close();
+}
+
+#[test]
+fn the_same_plan_again_leaves_those_who_joined_since() {
+    for start in [life(EPOCH, 500), Start::Above(Token(0))] {
+        let scratch = Scratch::new("joined");
+        written(&scratch, Vec::new());
+        let first = recover(&mut scratch.open(), plan(start)).expect("recovered");
+        joined(&scratch, first.entry);
+        let again = recover(&mut scratch.open(), plan(start)).expect("as before");
+        assert_eq!((again.entry.index, again.life), (first.entry.index, first.life));
+        let (node, _, cluster) = found(&scratch);
+        assert_eq!((node.configuration().members().count(), cluster), (3, Some(NEW)));
+    }
+}
+
+#[test]
+fn a_cluster_begins_one_life_and_no_other() {
+    let scratch = Scratch::new("one-life");
+    written(&scratch, Vec::new());
+    recover(&mut scratch.open(), plan(life(EPOCH, 500))).expect("recovered");
+    let refused = recover(&mut scratch.open(), plan(life(EPOCH + 1, 0))).expect_err("refused");
+    assert!(refused.to_string().contains("another new_cluster_id"), "{refused}");
+    // A group that was never forced.
+    let founded = Scratch::new("founded");
+    written(&founded, Vec::new());
+    let own = Plan { cluster: OLD, ..plan(Start::Above(Token(0))) };
+    let refused = recover(&mut founded.open(), own).expect_err("refused");
+    assert!(refused.to_string().contains("another new_cluster_id"), "{refused}");
+    assert_eq!(found(&founded).0.configuration().members().count(), 3);
+}
+
 #[test]
 fn a_crash_between_identity_and_log_is_gone_on_from() {
     let scratch = Scratch::new("between");
     written(&scratch, Vec::new());
     let mut directory = scratch.open();
-    directory.rewrite(NEW, |_| Ok(vec![Write::HardState { term: Term(3), vote: None }])).expect("");
+    let forced = Forced { index: Index(4), life: u64::from(EPOCH) << 48 | 500 };
+    let writes = vec![Write::HardState { term: Term(3), vote: None }];
+    directory.rewrite(NEW, |_| Ok(Some(Rewrite { forced, writes }))).expect("");
     drop(directory);
     // Three voters still, and none of them will hear of it: it can do no harm.
     let (node, machine, cluster) = found(&scratch);

@@ -13,7 +13,7 @@ use super::fs::{FsDisk, FsOptions};
 use super::log::Wal;
 use super::open::{Recovered, Verdict};
 use super::shown::IdentityFile;
-use quorate_raft::MemberId;
+use quorate_raft::{Index, MemberId};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -28,11 +28,14 @@ const MAGIC: [u8; 8] = *b"QUORIDEN";
 const VERSION: u32 = 1;
 /// Magic, version, checksum, member, flags, cluster, number of boots.
 const HEAD_BYTES: usize = 57;
+const FORCED_BYTES: usize = 16;
 const BOOT_BYTES: usize = 16;
 const HAS_CLUSTER: u8 = 1;
 const HAS_LOG: u8 = 2;
 /// Nobody can know the newest boot. Bit 3: files that know nothing of it have it clear.
 const NOT_SHOWN: u8 = 8;
+/// The cluster began by force; how, follows the boots.
+const IS_FORCED: u8 = 16;
 const IDENTITY: &str = "identity";
 const IDENTITY_NEW: &str = "identity.new";
 const LOCK: &str = "lock";
@@ -48,11 +51,21 @@ pub struct Boot {
     pub bits: u64,
 }
 
+/// The entry by which a member became its cluster's first one, after its former cluster was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forced {
+    /// Its index.
+    pub index: Index,
+    /// The life of tokens that it begins: in the log, unless a crash came before it.
+    pub life: u64,
+}
+
 /// What the identity file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) member: MemberId,
     pub(super) cluster: Option<u128>,
+    pub(super) forced: Option<Forced>,
     pub(super) has_log: bool,
     /// The last ones, in order.
     pub(super) boots: Vec<Boot>,
@@ -101,6 +114,7 @@ impl DataDir {
             None => Identity {
                 member: MemberId(random_identity()?),
                 cluster: None,
+                forced: None,
                 has_log: false,
                 boots: Vec::new(),
                 shown: true,
@@ -146,6 +160,12 @@ impl DataDir {
     #[must_use]
     pub fn cluster_id(&self) -> Option<u128> {
         self.identity.cluster
+    }
+
+    /// How its cluster began, if this member was forced into it.
+    #[must_use]
+    pub fn forced(&self) -> Option<Forced> {
+        self.identity.forced
     }
 
     /// Joins a cluster, durably. Again with the same one: nothing happens.
@@ -307,13 +327,18 @@ fn encode(identity: &Identity) -> Vec<u8> {
     out.extend_from_slice(&identity.member.0.to_le_bytes());
     let cluster = if identity.cluster.is_some() { HAS_CLUSTER } else { 0 };
     let shown = if identity.shown { 0 } else { NOT_SHOWN };
-    out.push(cluster | shown | if identity.has_log { HAS_LOG } else { 0 });
+    let forced = if identity.forced.is_some() { IS_FORCED } else { 0 };
+    out.push(cluster | shown | forced | if identity.has_log { HAS_LOG } else { 0 });
     out.extend_from_slice(&identity.cluster.unwrap_or_default().to_le_bytes());
     out.extend_from_slice(&wide(identity.boots.len()).to_le_bytes());
     assert!(out.len() == HEAD_BYTES && identity.boots.len() <= BOOTS_MAX);
     for boot in &identity.boots {
         out.extend_from_slice(&boot.seq.to_le_bytes());
         out.extend_from_slice(&boot.bits.to_le_bytes());
+    }
+    if let Some(Forced { index, life }) = identity.forced {
+        out.extend_from_slice(&index.0.to_le_bytes());
+        out.extend_from_slice(&life.to_le_bytes());
     }
     let crc = crc32c::crc32c(&out[16..]);
     out[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -332,14 +357,21 @@ fn decode(bytes: &[u8]) -> Result<Identity, &'static str> {
     }
     let flags = bytes[32];
     let boots = u64_at(bytes, 49);
-    if boots > wide(BOOTS_MAX) || bytes.len() != HEAD_BYTES + narrow(boots) * BOOT_BYTES {
+    if boots > wide(BOOTS_MAX) {
         return Err("its length is wrong");
     }
+    let end = HEAD_BYTES + narrow(boots) * BOOT_BYTES;
+    let is_forced = flags & IS_FORCED != 0;
+    if bytes.len() != end + if is_forced { FORCED_BYTES } else { 0 } {
+        return Err("its length is wrong");
+    }
+    let forced = || Forced { index: Index(u64_at(bytes, end)), life: u64_at(bytes, end + 8) };
     let boot = |at: usize| Boot { seq: u64_at(bytes, at), bits: u64_at(bytes, at + 8) };
-    let starts = (HEAD_BYTES..bytes.len()).step_by(BOOT_BYTES);
+    let starts = (HEAD_BYTES..end).step_by(BOOT_BYTES);
     Ok(Identity {
         member: MemberId(u128_at(bytes, 16)),
         cluster: (flags & HAS_CLUSTER != 0).then(|| u128_at(bytes, 33)),
+        forced: is_forced.then(forced),
         has_log: flags & HAS_LOG != 0,
         shown: flags & NOT_SHOWN == 0,
         boots: starts.map(boot).collect(),

@@ -32,10 +32,10 @@ pub use disk::{Batch, Completion, Disk, FileName, Job, JobKind, Op, Progress, So
 pub use error::OpenError;
 pub use format::VERSION as FORMAT_VERSION;
 pub use fs::{FsDisk, FsOptions};
-pub use identity::{Boot, DataDir, HeldDir};
+pub use identity::{Boot, DataDir, Forced, HeldDir};
 pub use inspect::inspect;
 pub use log::Wal;
 pub use open::{Recovered, Verdict};
-pub use rewrite::RewriteError;
+pub use rewrite::{Rewrite, RewriteError};
 pub use shown::Unshown;
 pub use sim::SimDisk;

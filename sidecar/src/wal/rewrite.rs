@@ -8,12 +8,21 @@
 
 use super::error::OpenError;
 use super::fs::FsOptions;
-use super::identity::DataDir;
+use super::identity::{DataDir, Forced};
 use super::open::Verdict;
 use super::{Completion, Recovered};
 use quorate_raft::{IoSeq, Restored, Write};
 use std::fmt;
 use std::sync::mpsc::channel;
+
+/// What the log of a new cluster goes on with.
+#[derive(Debug)]
+pub struct Rewrite {
+    /// The entry that begins it; kept with the identity, so that nobody begins it once more.
+    pub forced: Forced,
+    /// That entry, and what comes with it.
+    pub writes: Vec<Write>,
+}
 
 /// Why a log was not rewritten.
 #[derive(Debug)]
@@ -43,14 +52,14 @@ impl std::error::Error for RewriteError {}
 
 impl DataDir {
     /// Moves this member to another cluster, and adds to its log what `decide` makes of what the
-    /// log has. With nothing to add nothing is changed.
+    /// log has. `None`: nothing is changed.
     ///
     /// # Errors
     /// See [`RewriteError`].
     pub fn rewrite(
         &mut self,
         cluster: u128,
-        decide: impl FnOnce(&Restored) -> Result<Vec<Write>, String>,
+        decide: impl FnOnce(&Restored) -> Result<Option<Rewrite>, String>,
     ) -> Result<(), RewriteError> {
         let (failures, failed) = channel();
         let report = Box::new(move |completion| {
@@ -64,15 +73,16 @@ impl DataDir {
         if let Verdict::Unfit { reason } = verdict {
             return Err(RewriteError::Unfit(reason));
         }
-        let writes = match decide(&restored) {
-            Ok(writes) => writes,
+        let rewrite = match decide(&restored) {
+            Ok(rewrite) => rewrite,
             Err(why) => {
                 wal.close();
                 return Err(RewriteError::Refused(why));
             }
         };
-        if !writes.is_empty() {
+        if let Some(Rewrite { forced, writes }) = rewrite {
             self.identity.cluster = Some(cluster);
+            self.identity.forced = Some(forced);
             self.store().map_err(RewriteError::Open)?;
             wal.submit(&mut (1..).map(IoSeq).zip(writes).collect());
         }
