@@ -65,6 +65,8 @@ bugs! {
     WaitEndsWithoutCancel = "wait-ends-without-cancel",
     /// The claim of a client that went away stays in the queue.
     GoneClaimStays = "gone-claim-stays",
+    /// A cancel, release or close of the sidecar's own is forgotten once a full leader refuses it.
+    RefusedEndForgotten = "refused-end-forgotten",
     /// A grant that an earlier attachment may have handed over is given back.
     OlderGrantGivenBack = "older-grant-given-back",
     /// A refused claim of which another copy may follow is not withdrawn.

@@ -230,10 +230,19 @@ impl Agent {
     fn refused(&mut self, now: Time, ticket: u64, why: Why) {
         let Some(operation) = self.operations.get_mut(&ticket) else { return };
         let failure = match why {
-            Why::DiskFull => Failure::new(
-                Reason::DiskFull,
-                "the leader's disk has no room for new commands; releases still work; free space",
-            ),
+            // A name would stay held by nobody if these were forgotten.
+            Why::DiskFull
+                if operation.purpose.goes_on() && !planted::is(Bug::RefusedEndForgotten) =>
+            {
+                operation.state = State::Waiting;
+                let caller = operation.purpose.waiting_call();
+                self.arm(ticket, now.after(self.timing.resend_ns));
+                if caller.is_some() {
+                    self.give_up(now, ticket, &full(), false);
+                }
+                return;
+            }
+            Why::DiskFull => full(),
             Why::TooLarge | Why::Malformed => Failure::new(
                 Reason::Internal,
                 "the leader does not take this command: another version of the sidecar?",
@@ -496,6 +505,11 @@ impl Purpose {
         }
     }
 
+    /// Whether it goes on until definite, whoever still waits for it.
+    fn goes_on(&self) -> bool {
+        matches!(self, Purpose::Cancel(_) | Purpose::GiveBack { .. } | Purpose::Close { .. })
+    }
+
     /// The call that is answered NO_QUORUM if this takes too long. Cancels and releases of the
     /// sidecar's own go on until definite; a stream's claim goes on for as long as its session
     /// lives.
@@ -506,4 +520,12 @@ impl Purpose {
             other => other.call(),
         }
     }
+}
+
+fn full() -> Failure {
+    Failure::new(
+        Reason::DiskFull,
+        "the leader's disk has no room for this command; what ends something works for longest; \
+         free space",
+    )
 }

@@ -487,6 +487,46 @@ fn grant_that_was_told_is_not_undone_by_a_refused_copy() {
     }
 }
 
+/// The leader has no room for it.
+fn refuse(world: &mut World) -> Forward {
+    let forward = world.forwards.pop_front().expect("a forward waits");
+    world.reply(forward.ticket, Reply::NotAppended(Why::DiskFull));
+    forward
+}
+
+#[test]
+fn what_a_full_leader_refuses_of_the_sidecars_own_is_asked_again() {
+    let mut world = World::new();
+    let (session, generation, token) = world.held_by_another(NameKind::Lock);
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    world.serve_all();
+    world.call(2, 1, hold(1, false));
+    world.serve_all();
+    assert_eq!(world.waiters(), 1);
+    // The claimant goes: its cancel, and then its session's end.
+    world.input(Input::Gone(CallId(2)));
+    refuse(&mut world);
+    world.pass(SECOND);
+    let name = "x".to_owned();
+    world.apply(&Command::Release { session, generation, request: None, name, token });
+    assert!(world.machine.name("x").is_some_and(|name| name.holder.is_some()), "granted late");
+    world.serve();
+    // It was granted meanwhile: so it is given back.
+    refuse(&mut world);
+    world.pass(SECOND);
+    world.serve_all();
+    let held = world.machine.name("x").is_some_and(|name| name.holder.is_some());
+    assert!(!held, "a name is held by nobody");
+    world.call(3, 1, Request::Close(KEY));
+    refuse(&mut world);
+    world.pass(SECOND);
+    world.serve_all();
+    assert!(!world.lives(), "the session's end was forgotten");
+    let failed = world.finished.iter().find(|(id, _)| *id == CallId(3));
+    let Some((_, Err(failure))) = failed else { panic!("{:?}", world.finished) };
+    assert_eq!(failure.reason, Reason::DiskFull);
+}
+
 #[test]
 fn command_whose_entry_was_replaced_is_sent_again() {
     let mut world = World::new();
