@@ -41,6 +41,10 @@ bugs! {
     FenceIgnored = "fence-ignored",
     /// A member without room takes entries until nothing else fits, votes included.
     ReserveSpent = "reserve-spent",
+    /// A leader without room takes a release no longer than anything else.
+    FullRefusesEnds = "full-refuses-ends",
+    /// A follower without room takes no command at all, nor what comes before one.
+    CrampedTakesNothing = "cramped-takes-nothing",
     /// A snapshot holds the state of a later entry than its own.
     StateAheadOfSnapshot = "state-ahead-of-snapshot",
     /// A deadline counts from when the acknowledgement came, not from the heartbeat.

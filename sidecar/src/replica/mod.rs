@@ -10,6 +10,7 @@
 
 mod liveness;
 mod pending;
+mod reserve;
 mod snapshot;
 mod stages;
 
@@ -340,14 +341,12 @@ impl<D: Disk> Replica<D> {
         mut message: Message,
         effects: &mut Vec<Effect>,
     ) {
-        // What is left is for votes: without them the others could lose their majority. The leader
-        // hears that this member lives, and sends the entries again.
+        // The leader hears that this member lives, and sends what is left out again.
         if let Body::Append { entries, .. } = &mut message.body
-            && entries.iter().any(|entry| entry.kind() == Kind::Command)
-            && self.wal.is_cramped()
             && !planted::is(Bug::ReserveSpent)
         {
-            entries.clear();
+            let taken = reserve::taken(&self.wal, entries);
+            entries.truncate(taken);
         }
         self.step(now, Input::Recv(from, message), effects);
     }
@@ -398,7 +397,7 @@ impl<D: Disk> Replica<D> {
             Command::Resume { .. } => false,
             Command::Close { .. } | Command::Release { .. } | Command::Cancel { .. } => false,
         };
-        if (is_new && self.full) || self.wal.is_cramped() {
+        if (is_new && self.full) || !reserve::admits(&self.wal, &command) {
             self.counts.refused_full += 1;
             return Err(Why::DiskFull);
         }

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::frame::{Heartbeat, HeartbeatAck};
-use crate::wal::SimDisk;
-use quorate_locks::{Attachment, Key};
+use crate::wal::{SimDisk, Source as _};
+use quorate_locks::{Attachment, Key, RequestId};
 use quorate_raft::{Answer, Body, Config, Restored, Round};
 
 const MS: u64 = 1_000_000;
@@ -21,6 +21,8 @@ enum Answers {
     Votes,
     /// Rounds, and entries up to here: its disk is slow.
     UpTo(Index),
+    /// Rounds, and no entry after this one: its disk has no room.
+    Without(LogId),
     Nothing,
 }
 
@@ -29,6 +31,7 @@ struct World {
     now: Time,
     answers: Answers,
     acks: Vec<HeartbeatAck>,
+    replies: Vec<ForwardReply>,
     sent: Vec<Message>,
 }
 
@@ -42,12 +45,17 @@ impl World {
         let node = Node::new(Config::new(OWN, 1), Time(MS), Restored::default());
         let (now, answers) = (Time(MS), Answers::All);
         let replica = Replica::new(node, wal).unwrap();
-        World { replica, now, answers, acks: Vec::new(), sent: Vec::new() }
+        let (acks, replies, sent) = (Vec::new(), Vec::new(), Vec::new());
+        World { replica, now, answers, acks, replies, sent }
     }
 
     /// It leads, and a session of this TTL is open.
     fn leading(ttl_ms: u32) -> World {
-        let mut world = World::blank();
+        World::leading_on(SimDisk::new(1), ttl_ms)
+    }
+
+    fn leading_on(disk: SimDisk, ttl_ms: u32) -> World {
+        let mut world = World::on(disk);
         let voters = [OWN, OTHER].map(|id| (id, format!("m{}", id.0)));
         let start = Command::Start { epoch: 1, last_n: 0 };
         world.handle(Event::Bootstrap(Configuration::of_voters(voters), start));
@@ -92,6 +100,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Ack(ack) => self.acks.push(ack),
+                Effect::Reply(reply) => self.replies.push(reply),
                 Effect::Send(_, PeerMessage::Raft(message)) => self.arrive(message),
                 _ => {}
             }
@@ -108,6 +117,14 @@ impl World {
                 Body::PreVoteReply { granted: true, asked: message.term }
             }
             Body::Vote { .. } if votes => Body::VoteReply { granted: true },
+            Body::Append { prev, round, .. } if matches!(self.answers, Answers::Without(_)) => {
+                let Answers::Without(last) = self.answers else { return };
+                let answer = match prev.index > last.index {
+                    true => Answer::Mismatch { prev, hint: last },
+                    false => Answer::Durable(prev.index),
+                };
+                Body::AppendReply { round, answer }
+            }
             Body::Append { prev, entries, round, .. } if appends => {
                 let end = entries.last().map_or(prev, quorate_raft::Entry::id).index;
                 let end = if let Answers::UpTo(most) = self.answers { end.min(most) } else { end };
@@ -125,6 +142,42 @@ impl World {
     /// The other voter leads term 1, and sends what follows `prev`.
     fn append(&mut self, prev: LogId, entries: Vec<Entry>) {
         let body = Body::Append { prev, entries, commit: prev, round: Round(0) };
+        self.handle(Event::Peer(OTHER, PeerMessage::Raft(Message { term: Term(1), body })));
+    }
+
+    /// What the leader, which this member is, says to a command; it has a moment to commit it.
+    fn ask(&mut self, command: &Command) -> Reply {
+        let (ticket, term) = (self.now.0, self.term());
+        let what = Ask::Command(command.encode().into());
+        self.handle(Event::Forward(Forward { ticket, term, what }));
+        self.run(1);
+        let reply = self.replies.pop().expect("a leader answers at once");
+        assert_eq!(reply.ticket, ticket);
+        reply.reply
+    }
+
+    /// Asks for it until there is no room for it.
+    fn ask_until_full(&mut self, mut command: impl FnMut(u32) -> Command) -> u32 {
+        for number in 0..10_000 {
+            match self.ask(&command(number)) {
+                Reply::Appended(_) => {}
+                Reply::NotAppended(Why::DiskFull) => return number,
+                other => panic!("{other:?}"),
+            }
+        }
+        panic!("there is room for ever");
+    }
+
+    /// A part of a snapshot from the other voter, which leads term 1.
+    fn part(&mut self, snapshot: &Snapshot) {
+        let body = Body::Snapshot {
+            last: snapshot.last,
+            configuration: snapshot.configuration.clone(),
+            offset: 0,
+            total: u64::try_from(snapshot.data.len()).unwrap(),
+            chunk: Arc::clone(&snapshot.data),
+            round: Round(0),
+        };
         self.handle(Event::Peer(OTHER, PeerMessage::Raft(Message { term: Term(1), body })));
     }
 
@@ -208,28 +261,112 @@ fn vote_leaves_once_it_is_durable() {
     assert!(matches!(world.sent[..], [Message { body: Body::VoteReply { granted: true }, .. }]));
 }
 
-#[test]
-fn follower_without_room_takes_no_more_entries_and_still_votes() {
+const SEGMENT: u64 = 64 * 1024;
+
+/// Room for a segment and the next.
+fn small_disk() -> SimDisk {
     let mut disk = SimDisk::new(1);
-    disk.set_segment_bytes(64 * 1024);
-    disk.set_capacity(2 * 64 * 1024);
+    disk.set_segment_bytes(SEGMENT);
+    disk.set_capacity(2 * SEGMENT);
+    disk
+}
+
+fn three() -> Configuration {
+    Configuration::of_voters([OWN, OTHER, THIRD].map(|id| (id, format!("m{}", id.0))))
+}
+
+fn open(number: u64) -> Command {
+    let attachment = Attachment { member: OTHER.0, boot: BOOT };
+    let label = "x".repeat(100);
+    Command::Open { key: Key(number.into()), ttl_ms: 600_000, attachment, label }
+}
+
+fn entry(index: u64, command: &Command) -> Entry {
+    Entry::new(LogId::new(1, index), Kind::Command, &command.encode())
+}
+
+/// A follower of three, with this many sessions.
+fn following(disk: SimDisk, sessions: u64) -> World {
     let mut world = World::on(disk);
-    let voters = [OWN, OTHER, THIRD].map(|id| (id, format!("m{}", id.0)));
-    let mut payload = Configuration::of_voters(voters).encode();
+    let mut payload = three().encode();
     payload.extend(Command::Start { epoch: 1, last_n: 0 }.encode());
     let first = Entry::new(LogId::new(1, 1), Kind::Configuration, &payload);
     world.append(LogId::ZERO, vec![first]);
-    let attachment = Attachment { member: OTHER.0, boot: BOOT };
-    let mut last = LogId::new(1, 1);
-    // More than fits into what there is: the leader, which has room, goes on and on.
-    for number in 2..2_000 {
-        let id = LogId::new(1, number);
-        let label = "x".repeat(100);
-        let open = Command::Open { key: Key(number.into()), ttl_ms: 600_000, attachment, label };
-        world.append(last, vec![Entry::new(id, Kind::Command, &open.encode())]);
+    for number in 2..2 + sessions {
+        let last = world.replica.node().last();
+        world.append(last, vec![entry(number, &open(number))]);
         world.run(1);
-        last = world.replica.node().last();
     }
+    world
+}
+
+/// A state of this many sessions, as of this entry.
+fn snapshot_of(sessions: u64, index: u64) -> Snapshot {
+    let mut machine = Machine::new();
+    machine.apply(1, &Command::Start { epoch: 1, last_n: 0 }, &mut Vec::new());
+    for number in 2..2 + sessions {
+        machine.apply(number, &open(number), &mut Vec::new());
+    }
+    let configuration = Configuration { index: Index(1), ..three() };
+    Snapshot { last: LogId::new(1, index), configuration, data: machine.encode().into() }
+}
+
+fn ends(number: u64) -> Command {
+    Command::Expire { sessions: vec![(SessionId(number), Generation(1))] }
+}
+
+#[test]
+fn leader_without_room_takes_what_ends_something_for_longer_than_anything_else() {
+    let mut world = World::leading_on(small_disk(), 600_000);
+    let (session, generation) = world.session().unwrap();
+    let (request, token) = (RequestId(1), Token(1));
+    let attachment = Attachment { member: OWN.0, boot: BOOT };
+    let resume = Command::Resume { key: KEY, replaces: generation, attachment };
+    let release =
+        Command::Release { session, generation, request: None, name: "x".to_owned(), token };
+    let cancel = Command::Cancel { session, generation, request };
+    let close = Command::Close { session: SessionId(2_000), generation };
+    // One session alone, so that its end is small: the log here is as well.
+    world.ask_until_full(|_| open(1));
+    assert!(world.replica.is_full());
+    world.ask_until_full(|_| resume.clone());
+    for end in [&release, &cancel, &close] {
+        assert!(matches!(world.ask(end), Reply::Appended(_)), "{end:?}");
+    }
+    assert!(world.ask_until_full(|_| release.clone()) > 10);
+    // What the leader does of itself still fits, as often as it takes.
+    let before = world.replica.node().last();
+    world.depose_and_elect();
+    world.answers = Answers::All;
+    world.run(600_400);
+    assert!(world.session().is_none(), "no expiry after {before}");
+}
+
+#[test]
+fn follower_without_room_takes_what_ends_something_and_what_comes_before_it() {
+    let mut world = following(small_disk(), 2_000);
+    assert!(world.replica.is_full());
+    let last = world.replica.node().last();
+    let (one, two, three) = (last.index.0 + 1, last.index.0 + 2, last.index.0 + 3);
+    let noop = Entry::new(LogId::new(1, two), Kind::Noop, &[]);
+    world.append(last, vec![entry(one, &ends(2)), noop, entry(three, &open(three))]);
+    world.run(10);
+    assert_eq!(world.replica.node().durable(), Index(two), "all before what does not fit");
+    // In the end what is left is for votes.
+    for _ in 0..1_000 {
+        let last = world.replica.node().last();
+        world.append(last, vec![entry(last.index.0 + 1, &ends(2))]);
+        world.run(1);
+    }
+    let left = world.replica.node().last().index.0;
+    assert!(left > two + 10 && left < two + 900, "{left} of {two}");
+}
+
+#[test]
+fn follower_without_room_takes_no_more_entries_and_still_votes() {
+    // More than fits into what there is: the leader, which has room, goes on and on.
+    let mut world = following(small_disk(), 2_000);
+    let last = world.replica.node().last();
     assert!(world.replica.is_full(), "the log did not run out of room");
     assert!(last > LogId::new(1, 100), "it took what fits");
     let vote = Body::Vote { last: LogId::new(1, 9_999), transfer: true };

@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 /// Retired segments that are kept for the next ones: more would only hold room.
 const SPARES_MAX: usize = 1;
 
-/// Of a segment so much is kept while there is no room for the next: 1 MiB of 16.
-const RESERVE_SHARE: u64 = 16;
+/// Shares that a segment is cut into to say how much of the last one is left: 512 KiB of 16 MiB.
+const SHARES: u64 = 32;
 
 /// The log of one member on one disk.
 #[derive(Debug)]
@@ -120,9 +120,9 @@ impl<D: Disk> Wal<D> {
     /// Whether, besides, little of the current segment is left: that is for terms and votes, for
     /// the first entry of a term, configurations and the ends of sessions, and for nothing else.
     #[must_use]
-    pub fn is_cramped(&self) -> bool {
+    pub fn has_left(&self, shares: u64) -> bool {
         let left = self.tail.bytes.saturating_sub(self.tail.offset);
-        self.full() && left < self.tail.bytes / RESERVE_SHARE
+        left >= self.tail.bytes / SHARES * shares || !self.full()
     }
 
     /// Counts since the log was opened.
