@@ -99,6 +99,8 @@ bugs! {
     ForgetfulCounts = "forgetful-counts",
     /// A drained voter never stands.
     DrainedNeverStands = "drained-never-stands",
+    /// A member that took nothing is sent a whole window again with each heartbeat.
+    StuckIsSentAll = "stuck-is-sent-all",
     /// A transfer that is not taken is never given up.
     TransferForEver = "transfer-for-ever",
 }

@@ -7,6 +7,7 @@
 use crate::config::Config;
 use crate::log::Log;
 use crate::message::Snapshot;
+use crate::planted::{self, Bug};
 use crate::types::{Index, LogId, Round, Time};
 use std::collections::VecDeque;
 
@@ -40,6 +41,9 @@ pub(crate) struct Progress {
     pub(crate) told: Index,
     /// A heartbeat is due.
     pub(crate) due: bool,
+    /// It answered, and had not taken the entries that it was sent: its disk has no room, or they
+    /// were lost. Until it takes one it is sent one with each heartbeat.
+    pub(crate) stuck: bool,
 }
 
 #[derive(Clone, Hash)]
@@ -103,6 +107,7 @@ impl Progress {
             asked: Round(0),
             told: Index(0),
             due: false,
+            stuck: false,
         }
     }
 
@@ -114,6 +119,9 @@ impl Progress {
     /// Entries and bytes that may be sent now.
     pub(crate) fn room(&self, config: &Config) -> Option<(u64, u64)> {
         match &self.state {
+            State::Probe { waiting } if self.stuck => {
+                (self.due || !waiting).then_some((1, config.frame_bytes))
+            }
             State::Probe { waiting: false } => Some((config.window_entries, config.frame_bytes)),
             State::Stream(window) => {
                 let on_way = self.next.0 - 1 - self.matched.0;
@@ -129,6 +137,7 @@ impl Progress {
 
     /// Entries up to `last` have left.
     pub(crate) fn sent(&mut self, last: Index, bytes: u64) {
+        self.due = false;
         match &mut self.state {
             State::Probe { waiting } => *waiting = true,
             State::Stream(window) => {
@@ -144,6 +153,7 @@ impl Progress {
     /// A newer process of it is up; what was on its way to the one before is lost.
     pub(crate) fn restarted(&mut self) {
         self.acknowledged = self.matched;
+        self.stuck = false;
         if let State::Probe { .. } | State::Stream(_) = self.state {
             self.next = self.matched.next();
             self.state = State::Probe { waiting: false };
@@ -172,9 +182,18 @@ impl Progress {
         if index == Index(0) && self.next > Index(1) {
             return;
         }
+        let news = index > self.matched;
+        self.stuck &= !news;
         self.matched = self.matched.max(index);
         self.next = self.next.max(self.matched.next());
         match &mut self.state {
+            // Once more at once, for a message that was lost.
+            State::Probe { waiting: waiting @ true }
+                if !news && !self.stuck && !planted::is(Bug::StuckIsSentAll) =>
+            {
+                (self.stuck, *waiting) = (true, false);
+            }
+            State::Probe { .. } if self.stuck => {}
             State::Probe { .. } => self.state = State::Stream(Window::default()),
             State::Stream(window) => {
                 while let Some((last, bytes)) = window.messages.front()

@@ -363,6 +363,27 @@ fn follower_without_room_takes_what_ends_something_and_what_comes_before_it() {
 }
 
 #[test]
+fn member_that_takes_no_more_entries_is_not_sent_them_again_and_again() {
+    let mut world = World::leading(600_000);
+    world.answers = Answers::Without(world.replica.node().last());
+    for number in 0..300 {
+        world.ask(&open(number));
+    }
+    world.sent.clear();
+    world.run(2_000);
+    assert_eq!(world.replica.node().role(), RoleName::Leader);
+    let entries = |message: &Message| match &message.body {
+        Body::Append { entries, .. } => entries.len(),
+        _ => 0,
+    };
+    let sent: usize = world.sent.iter().map(entries).sum();
+    assert!(sent < 600, "{sent} entries in 2 s to one that takes none");
+    world.answers = Answers::All;
+    world.run(200);
+    assert_eq!(world.replica.node().commit().index, world.replica.node().last().index);
+}
+
+#[test]
 fn follower_without_room_takes_no_more_entries_and_still_votes() {
     // More than fits into what there is: the leader, which has room, goes on and on.
     let mut world = following(small_disk(), 2_000);
