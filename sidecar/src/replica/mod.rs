@@ -35,6 +35,10 @@ use std::sync::Arc;
 /// Bytes of an encoded command at most: a name, a value and the fixed fields fit several times.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
 
+/// Messages that wait for the disk, at most. More pile up only behind a write that is stuck, and
+/// whoever waits for one asks again: the oldest go.
+const HELD_MAX: usize = 1024;
+
 /// Where a request comes from, and so where its answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -299,6 +303,9 @@ impl<D: Disk> Replica<D> {
         if envelope.after <= self.durable || planted::is(Bug::FenceIgnored) {
             effects.push(Effect::Send(envelope.to, PeerMessage::Raft(envelope.message)));
         } else {
+            if self.held.len() >= HELD_MAX {
+                self.held.pop_front();
+            }
             self.held.push_back(envelope);
         }
     }

@@ -384,6 +384,28 @@ fn member_that_takes_no_more_entries_is_not_sent_them_again_and_again() {
 }
 
 #[test]
+fn answers_that_wait_for_a_stuck_write_are_bounded() {
+    let mut world = World::on(small_disk());
+    world.run(100);
+    let snapshot = snapshot_of(300, 5_000);
+    for _ in 0..5_000 {
+        world.part(&snapshot);
+        world.run(1);
+    }
+    assert!(world.replica.is_full(), "it waits for room");
+    let held = world.replica.held.len();
+    assert!((1..=HELD_MAX).contains(&held), "{held} are held");
+    world.replica.disk_mut().set_capacity(0);
+    world.run(2_000);
+    let whole = |m: &Message| {
+        let Body::SnapshotReply { last, received, .. } = &m.body else { return false };
+        *last == snapshot.last && *received > 0
+    };
+    assert!(world.sent.iter().any(whole), "it is answered in the end");
+    assert!(world.replica.held.is_empty());
+}
+
+#[test]
 fn follower_without_room_takes_no_more_entries_and_still_votes() {
     // More than fits into what there is: the leader, which has room, goes on and on.
     let mut world = following(small_disk(), 2_000);
