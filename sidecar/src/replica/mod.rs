@@ -211,7 +211,12 @@ impl<D: Disk> Replica<D> {
             Event::PeerLost(peer) => self.step(now, Input::PeerLost(peer), effects),
             Event::PeerRestarted(peer) => self.step(now, Input::PeerRestarted(peer), effects),
             Event::Durable(seq) => self.durable(now, seq, effects),
-            Event::Space { full } => self.full = full,
+            Event::Space { full } => {
+                self.full = full;
+                if full {
+                    self.wal.give_up_spares();
+                }
+            }
             Event::Forward(forward) => self.forward(now, Origin::Local, forward, effects),
             Event::Heartbeat(beat) => self.heartbeat(now, Origin::Local, beat, effects),
             Event::Bootstrap(configuration, start) => {

@@ -406,6 +406,25 @@ fn answers_that_wait_for_a_stuck_write_are_bounded() {
 }
 
 #[test]
+fn install_that_waits_for_room_gets_that_of_the_spare_segment() {
+    let mut disk = SimDisk::new(1);
+    disk.set_segment_bytes(SEGMENT);
+    let mut world = following(disk, 500);
+    world.part(&snapshot_of(1, 5_000));
+    world.run(100);
+    world.append(LogId::new(1, 5_000), vec![entry(5_001, &ends(2))]);
+    world.run(100);
+    let names = world.replica.disk_mut().list().unwrap();
+    assert!(names.iter().any(|name| name.starts_with("spare-")), "{names:?}");
+    let used = world.replica.disk_mut().used();
+    world.replica.disk_mut().set_capacity(used + 1024);
+    world.part(&snapshot_of(200, 6_000));
+    world.run(3_000);
+    assert!(!world.replica.is_full(), "the spare segment held what the snapshot needs");
+    assert_eq!(world.replica.node().durable(), Index(6_000));
+}
+
+#[test]
 fn follower_without_room_takes_no_more_entries_and_still_votes() {
     // More than fits into what there is: the leader, which has room, goes on and on.
     let mut world = following(small_disk(), 2_000);

@@ -117,8 +117,14 @@ impl<D: Disk> Wal<D> {
         self.disk.progress().lacks_room()
     }
 
-    /// Whether, besides, little of the current segment is left: that is for terms and votes, for
-    /// the first entry of a term, configurations and the ends of sessions, and for nothing else.
+    /// Something waits for room: the segments that are kept for later ones go.
+    pub fn give_up_spares(&mut self) {
+        let mut batch = Batch::default();
+        batch.ops.extend(self.spares.drain(..).map(|spare| Op::Unlink(FileName::Spare(spare))));
+        self.start_retire(batch);
+    }
+
+    /// Whether so many of the 32 shares of a segment are left; while there is room, any number is.
     #[must_use]
     pub fn has_left(&self, shares: u64) -> bool {
         let left = self.tail.bytes.saturating_sub(self.tail.offset);
@@ -376,6 +382,10 @@ impl<D: Disk> Wal<D> {
         for last in self.snapshots.extract_if(.., |last| last.index < newest.index) {
             batch.ops.push(Op::Unlink(FileName::Snapshot(last)));
         }
+        self.start_retire(batch);
+    }
+
+    fn start_retire(&mut self, batch: Batch) {
         if !batch.ops.is_empty() {
             self.job += 1;
             self.disk.start(Job { id: self.job, kind: JobKind::Retire, batch });
