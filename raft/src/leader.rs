@@ -29,8 +29,8 @@ pub(crate) struct Leader {
     /// When the next heartbeat is due.
     heartbeat: Time,
     pub(crate) handover: Option<Handover>,
-    /// Who did not take the last offer.
-    pub(crate) declined: Option<MemberId>,
+    /// Who did not take an offer since each was made one.
+    pub(crate) declined: BTreeSet<MemberId>,
     /// When a drained leader offers leadership again.
     pub(crate) offer: Time,
     /// Bytes of the entries after the commit index.
@@ -57,7 +57,7 @@ impl Node {
             membership: Membership::default(),
             heartbeat: self.now.after(self.config.heartbeat_ns),
             handover: None,
-            declined: None,
+            declined: BTreeSet::new(),
             offer: self.now,
             uncommitted: self.log.bytes_after(self.commit.index),
         }));

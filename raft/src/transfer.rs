@@ -9,6 +9,7 @@ use crate::message::{Body, Outcome, Output, Why};
 use crate::node::{Node, Role};
 use crate::planted::{self, Bug};
 use crate::types::{IoSeq, MemberId, Ticket, Time};
+use std::collections::BTreeSet;
 
 /// Election timeouts between two offers of a drained leader: proposals wait during each.
 const OFFER_PAUSE: u64 = 4;
@@ -48,17 +49,20 @@ impl Node {
         Some(target)
     }
 
-    /// The most caught-up of those who may take over; who did not take the last offer comes last.
+    /// Whether a member may take over: a voter that lives.
+    fn may_succeed(&self, leader: &Leader, id: MemberId) -> bool {
+        id != self.config.id
+            && self.log.configuration().incoming.contains_key(&id)
+            && self.is_heard(leader, id)
+    }
+
+    /// The most caught-up of those who may take over; who did not take an offer comes last.
     fn successor(&self, leader: &Leader, named: Option<MemberId>) -> Option<MemberId> {
-        let timeout = self.config.election_timeout_ns;
-        let voters = &self.log.configuration().incoming;
-        let live = leader.progress.iter().filter(|(id, progress)| {
-            voters.contains_key(*id)
-                && named.is_none_or(|named| named == **id)
-                && self.now.since(progress.heard) <= timeout
+        let live = leader.progress.iter().filter(|(id, _)| {
+            named.is_none_or(|named| named == **id) && self.may_succeed(leader, **id)
         });
-        let fresh = |id: MemberId| leader.declined != Some(id);
-        let best = live.max_by_key(|(id, progress)| (fresh(**id), progress.matched, **id));
+        let fresh = |id: &MemberId| !leader.declined.contains(id);
+        let best = live.max_by_key(|(id, progress)| (fresh(id), progress.matched, **id));
         best.map(|(id, _)| *id)
     }
 
@@ -67,10 +71,18 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else { return };
         let late = |handover: &Handover| self.now >= handover.deadline;
         let late = |handover: &mut Handover| late(handover) && !planted::is(Bug::TransferForEver);
-        if let Some(handover) = leader.handover.take_if(late) {
-            leader.declined = Some(handover.target);
-            let pause = self.config.election_timeout_ns.saturating_mul(OFFER_PAUSE);
-            leader.offer = self.now.after(pause);
+        let Some(handover) = leader.handover.take_if(late) else { return };
+        leader.declined.insert(handover.target);
+        let pause = self.config.election_timeout_ns.saturating_mul(OFFER_PAUSE);
+        leader.offer = self.now.after(pause);
+        let Role::Leader(leader) = &self.role else { return };
+        let fresh = |id: &MemberId| !leader.declined.contains(id) && self.may_succeed(leader, *id);
+        let round_over = !leader.progress.keys().any(fresh);
+        if let Role::Leader(leader) = &mut self.role
+            && round_over
+        {
+            // Each had its turn: the next round does not begin with whom this one ended.
+            leader.declined = BTreeSet::from([handover.target]);
         }
     }
 
