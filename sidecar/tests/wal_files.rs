@@ -263,13 +263,27 @@ fn a_disk_put_back_to_before_its_boot_was_shown_lacks_that_boot() {
     let (pinned, mut peer) = (directory.boot(), Known::default());
     assert_eq!(judge(&mut peer, directory.boots()), Ok(Met::AsBefore));
     drop(directory);
-    assert!(unshown.show().is_err(), "another process may hold it by now");
+    let gone = unshown.show().expect_err("another process may hold it by now");
+    assert!(!gone.is_failure(), "{gone}");
     assert!(start(&path, false).contains(&pinned));
     fs::write(path.join("identity"), before).unwrap();
     let back: Vec<Vec<Boot>> = (0..70).map(|_| start(&path, true)).collect();
     assert!(back[0].starts_with(&first) && !back.iter().any(|boots| boots.contains(&pinned)));
     let refused = Err(Refusal::Forgot { known: pinned.seq });
     assert!(back.iter().all(|boots| judge(&mut peer, boots) == refused));
+}
+
+#[test]
+fn an_identity_that_cannot_be_stored_is_a_failure() {
+    let scratch = Scratch::new();
+    let path = scratch.data();
+    let (mut directory, unshown) = DataDir::hold(&path, Duration::ZERO).unwrap().begin().unwrap();
+    directory.set_cluster_id(5).unwrap();
+    let refused = directory.set_cluster_id(6).expect_err("it has one");
+    assert!(!refused.is_failure(), "{refused}");
+    fs::create_dir(path.join("identity.new")).unwrap();
+    let failed = unshown.show().expect_err("its file cannot be opened");
+    assert!(failed.is_failure() && !failed.is_full(), "{failed}");
 }
 
 /// A cluster and a shown boot are stored by different threads: neither undoes the other.

@@ -82,6 +82,43 @@ impl Launch {
     }
 }
 
+#[test]
+fn a_member_whose_identity_cannot_be_stored_ends() {
+    let scratch = Scratch::new("identity").expect("scratch");
+    let cluster = Cluster::start(scratch.path(), &["--no-restart"]).expect("the group starts");
+    let third = &cluster.members[2];
+    await_all_connected(&cluster);
+    let good = Launch::of(third);
+    let process = Process::new(third.pid);
+    process.kill();
+    assert!(process.await_gone(PATIENCE), "killed");
+    // Nobody can be told of its boot, until somebody listens here.
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let address = unused.expect("a port").to_string();
+    let peers = cluster.members.iter().map(|member| format!("{}={address}", member.name));
+    let peers = peers.collect::<Vec<_>>().join(",");
+    let alone = good.with("--peer", &peers).with("--peer-listen", "127.0.0.1:0");
+    let mut started = Started(alone.command().stderr(Stdio::piped()).spawn().expect("it starts"));
+    let told = BufReader::new(started.0.stderr.take().expect("it is piped"));
+    let mut lines = told.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("listening on")), "it ended by itself");
+    // The file that the identity is first written to cannot be opened.
+    let in_the_way = PathBuf::from(good.value("--data-dir")).join("identity.new");
+    std::fs::create_dir(in_the_way).expect("the directory is there");
+    let _listens = std::net::TcpListener::bind(&address).expect("nobody took the port");
+    assert!(
+        lines.any(|line| line.contains("cannot store the identity")),
+        "it ended without a word"
+    );
+    let end = Instant::now() + PATIENCE;
+    while started.0.try_wait().expect("it is ours").is_none() {
+        assert!(Instant::now() < end, "it goes on");
+        std::thread::yield_now();
+    }
+    let code = started.0.wait().expect("it ended").code();
+    assert_eq!(code, Some(74));
+}
+
 /// Looks until each member can send to both others.
 fn await_all_connected(cluster: &Cluster) {
     let end = Instant::now() + PATIENCE;

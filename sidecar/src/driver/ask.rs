@@ -121,7 +121,7 @@ impl Driver {
                 configuration.name(node.id()).unwrap_or_default()
             ));
         }
-        self.directory.retire().map_err(|error| error.to_string())
+        self.directory.retire().map_err(super::not_stored)
     }
 
     /// Whether this member may be forced to go on alone. Gives the entry that did, if the same was

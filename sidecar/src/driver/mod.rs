@@ -23,7 +23,7 @@ use crate::peer::Peers;
 use crate::reason::{Failure, Reason};
 use crate::recovery;
 use crate::replica::{Event as ReplicaEvent, Stage};
-use crate::wal::{Completion, DataDir, Disk, FsDisk};
+use crate::wal::{Completion, DataDir, Disk, FsDisk, OpenError};
 use inbox::{Lane, Queue};
 use quorate_locks::Command;
 use quorate_raft::{Change, Configuration, Index, MemberId, Node, Outcome, Time};
@@ -343,10 +343,7 @@ impl Driver {
             Completion::Durable(seq) => ReplicaEvent::Durable(seq),
             Completion::Space { full } => ReplicaEvent::Space { full },
             Completion::Failed(why) => {
-                // A failed write or sync is never retried: what it left on the disk is not known
-                // any more.
-                eprintln!("quorate-sidecar: the log cannot be written: {why}; exiting");
-                std::process::exit(74);
+                give_up(&format!("the log cannot be written: {why}"));
             }
         };
         self.member.handle(clock::now(), Event::Replica(event), actions);
@@ -402,7 +399,7 @@ impl Driver {
     }
 
     fn learn_cluster(&mut self, cluster: u128) -> Result<(), String> {
-        self.directory.set_cluster_id(cluster).map_err(|e| e.to_string())?;
+        self.directory.set_cluster_id(cluster).map_err(not_stored)?;
         self.peers.set_cluster(cluster);
         Ok(())
     }
@@ -493,6 +490,22 @@ fn same_start(node: &Node, bootstrap: &Bootstrap) -> Result<(), String> {
     }
     Err("this member's log begins with other voters or another start; nothing was changed"
         .to_owned())
+}
+
+/// Ends the process: a write or sync failed. It is never tried again, for what it left on the disk
+/// is not known any more.
+fn give_up(why: &str) -> ! {
+    eprintln!("quorate-sidecar: {why}; exiting");
+    std::process::exit(74);
+}
+
+/// Why something about this member's directory is not stored, which may be tried again: there was
+/// no room, or it is refused. Anything else ends the process.
+pub fn not_stored(error: OpenError) -> String {
+    if error.is_failure() {
+        give_up(&error.to_string());
+    }
+    error.to_string()
 }
 
 fn slow_reader() -> Failure {

@@ -79,7 +79,8 @@ pub struct PeerOptions {
     /// The boots that the identity file keeps, oldest first; the present one is added if it is not
     /// there.
     pub boots: Vec<Boot>,
-    /// Called before the first hello leaves, and again for the next one if it fails.
+    /// Called before the first hello leaves, and again for the next one if it fails: it fails only
+    /// if that may be.
     pub show: Show,
     /// Where members are.
     pub addresses: Addresses,

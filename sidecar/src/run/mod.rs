@@ -186,7 +186,7 @@ fn start_peers(
         cluster: directory.cluster_id(),
         boot: boot(&directory.boot()),
         boots: directory.boots().iter().map(boot).collect(),
-        show: Arc::new(move || unshown.show().map_err(|error| error.to_string())),
+        show: Arc::new(move || unshown.show().map_err(driver::not_stored)),
         addresses: config.addresses.clone(),
         shown,
         tls,

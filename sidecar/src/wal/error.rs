@@ -53,6 +53,8 @@ pub enum OpenError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// This process does not hold the directory any more.
+    NotHeld(PathBuf),
     /// The directory already belongs to another cluster.
     OtherCluster {
         /// The directory.
@@ -72,6 +74,15 @@ impl OpenError {
             OpenError::Io { error, .. } | OpenError::Log { error, .. } => is_full(error),
             _ => false,
         }
+    }
+}
+
+impl OpenError {
+    /// Whether the operating system failed for another reason than room. Where something was being
+    /// stored, what is on the disk is not known any more: it is never tried again.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        matches!(self, OpenError::Io { .. } | OpenError::Log { .. }) && !self.is_full()
     }
 }
 
@@ -114,6 +125,9 @@ impl fmt::Display for OpenError {
                  keep the files for inspection, and start a new member in an empty directory",
                 path.display()
             ),
+            OpenError::NotHeld(path) => {
+                write!(f, "this process does not hold {} any more", path.display())
+            }
             OpenError::OtherCluster { path, has, asked } => write!(
                 f,
                 "{} belongs to cluster {has:032x}, not to {asked:032x}: \

@@ -19,9 +19,8 @@
 //! One write a boot, before its first hello, and none if there is none.
 
 use super::error::OpenError;
-use super::identity::{DataDir, HeldDir, Identity, failed, write};
+use super::identity::{DataDir, HeldDir, Identity, write};
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -80,12 +79,12 @@ impl Unshown {
     ///
     /// # Errors
     /// The operating system's, or the directory is not held any more. The boot must not be shown.
+    /// Only for lack of room may this be tried again.
     pub fn show(&self) -> Result<(), OpenError> {
-        let Some(file) = self.file.upgrade() else {
-            let why = io::Error::other("this process does not hold it any more");
-            return Err(failed("store a boot in", &self.directory, why));
-        };
-        file.show()
+        match self.file.upgrade() {
+            Some(file) => file.show(),
+            None => Err(OpenError::NotHeld(self.directory.clone())),
+        }
     }
 }
 
