@@ -172,6 +172,14 @@ impl State {
         known.meet(peer, boot, boots, |peer| is_in_use(peer, configured, inbound, links))
     }
 
+    /// A peer that proved who it is says where it is, or nothing of that.
+    fn learn_address(&mut self, peer: MemberId, address: Option<SocketAddr>) {
+        match address {
+            Some(address) => self.shown.insert(peer, address),
+            None => self.shown.remove(&peer),
+        };
+    }
+
     fn quarantine(&mut self, peer: MemberId, holds: Index, acknowledged: Index) {
         let State { known, links, configured, inbound, .. } = self;
         let in_use = |peer| is_in_use(peer, configured, inbound, links);
@@ -421,15 +429,6 @@ impl Shared {
         self.lock().shown.get(&member).copied()
     }
 
-    /// A peer that proved who it is says where it is, or nothing of that.
-    fn learn_address(&self, member: MemberId, address: Option<SocketAddr>) {
-        let mut state = self.lock();
-        match address {
-            Some(address) => state.shown.insert(member, address),
-            None => state.shown.remove(&member),
-        };
-    }
-
     /// If the peer said that it is there, that is forgotten.
     fn forget_address(&self, member: MemberId, address: &str) {
         let mut state = self.lock();
@@ -438,13 +437,18 @@ impl Shared {
         }
     }
 
-    /// A peer was admitted: its earlier stream ends, and it is dialled back at once.
-    fn inbound_began(self: &Arc<Self>, greeting: &Greeting) -> (u64, oneshot::Receiver<()>) {
+    /// A peer is admitted: its earlier stream ends, and it is dialled back at once. Unless a newer
+    /// boot of it was met while this one waited for the disk.
+    fn inbound_began(
+        self: &Arc<Self>,
+        greeting: &Greeting,
+    ) -> Result<(u64, oneshot::Receiver<()>), Refusal> {
         let (member, name) = (greeting.from, greeting.name.clone());
         let (replaced, sign) = oneshot::channel();
         let number = self.number();
-        self.learn_address(member, greeting.address);
         let mut state = self.lock();
+        let met = state.meet(member, greeting.boot, &greeting.boots)?;
+        state.learn_address(member, greeting.address);
         // Dropping the former entry is the sign.
         state.inbound.insert(member, Inbound { number, name: name.clone(), replaced });
         self.link(&mut state, member, &name);
@@ -452,8 +456,11 @@ impl Shared {
             link.poke.notify_one();
         }
         drop(state);
+        if met == Met::Restarted {
+            self.sink.restarted(member);
+        }
         self.sink.name_learned(member, &name);
-        (number, sign)
+        Ok((number, sign))
     }
 
     /// Whether the stream that ended was the one that is heard.

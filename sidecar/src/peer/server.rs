@@ -5,6 +5,7 @@
 //! stream is heard. A refusal is a status with its sentence, and one line of the log.
 
 use super::convert::{self, Greeting, Received};
+use super::known::Refusal;
 use super::{HELLO_DEADLINE, Shared};
 use crate::transport::PeerInfo;
 use quorate_proto::peer::Frame;
@@ -64,13 +65,13 @@ impl PeerService {
         self.check_target(&greeting)?;
         self.check_cluster(&greeting)?;
         let Greeting { from, boot, boots, .. } = &greeting;
-        self.shared
-            .meet(*from, *boot, boots)
-            .map_err(|why| Status::failed_precondition(format!("this member refuses it: {why}")))?;
+        let refused =
+            |why: Refusal| Status::failed_precondition(format!("this member refuses it: {why}"));
+        self.shared.meet(*from, *boot, boots).map_err(refused)?;
         self.learn_cluster(&greeting).await?;
         // Whoever was refused before is shown nothing.
         self.shared.boot_shown().await.map_err(Status::unavailable)?;
-        let (number, replaced) = self.shared.inbound_began(&greeting);
+        let (number, replaced) = self.shared.inbound_began(&greeting).map_err(refused)?;
         Ok(Admitted { from: *from, number, replaced })
     }
 

@@ -424,6 +424,36 @@ fn a_disk_that_went_back_is_refused_in_both_directions() {
 }
 
 #[test]
+fn an_older_boot_that_waits_for_the_disk_is_overtaken_by_a_newer_one() {
+    let ports = Ports::new(2);
+    let (open, gate) = channel::<()>();
+    let (waits, waiting) = channel();
+    let (gate, waits) = (Mutex::new(gate), Mutex::new(waits));
+    let show: Show = Arc::new(move || {
+        waits.lock().unwrap().send(()).unwrap();
+        gate.lock().unwrap().recv().map_err(|error| error.to_string())
+    });
+    let first = ports.start(Setup { show, ..setup(1) });
+    let dial = |count| {
+        let address = ports.address(1);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let greeting = greet(&address, None, ("member-2", boots(count)));
+            runtime.unwrap().block_on(greeting)
+        })
+    };
+    let older = dial(1);
+    waiting.recv_timeout(SOON).expect("its hello came");
+    let newer = dial(2);
+    first.hears(|heard| *heard == Heard::Restarted(MemberId(2)));
+    open.send(()).unwrap();
+    let older = older.join().unwrap().expect_err("a newer boot was seen").unwrap();
+    assert_eq!(older.code(), Code::FailedPrecondition, "{older:?}");
+    assert!(older.message().contains("older than boot 2"), "{older:?}");
+    assert!(newer.join().unwrap().expect("it is heard").is_some());
+}
+
+#[test]
 fn foreign_certificates_and_foreign_names_are_refused() {
     let ports = Ports::new(2);
     let directory = certificates_for("foreign", &[1, 2]);
@@ -462,17 +492,18 @@ async fn hello_to(
     tls: Option<&Tls>,
     name: &str,
 ) -> Result<Option<Frame>, Option<Status>> {
+    greet(address, tls, (name, boots(1))).await
+}
+
+/// The same with these boots.
+async fn greet(
+    address: &str,
+    tls: Option<&Tls>,
+    (name, boots): (&str, Vec<Boot>),
+) -> Result<Option<Frame>, Option<Status>> {
     let channel = transport::channel(address, SOON, (tls, "member-1")).await.map_err(|_| None)?;
-    let boot = Boot { seq: 1, bits: 1 };
-    let greeting = Greeting {
-        cluster: Some(CLUSTER),
-        from: MemberId(2),
-        to: None,
-        boot,
-        boots: vec![boot],
-        name: name.to_owned(),
-        address: None,
-    };
+    let (from, name, boot) = (MemberId(2), name.to_owned(), boots[boots.len() - 1]);
+    let greeting = Greeting { cluster: Some(CLUSTER), from, to: None, boot, boots, name, address: None };
     let frames = tokio_stream::iter([convert::hello(&greeting)]);
     let mut client = PeerClient::new(channel);
     let mut answer = client.stream(frames).await.map_err(Some)?.into_inner();
