@@ -185,7 +185,7 @@ fn accept(shared: &Shared, link: &Link, first: Option<Frame>) -> Result<(), Stri
         shared.metrics.peer_refused.add_one();
         why.to_string()
     })?;
-    shared.learn_address(from, address);
+    shared.lock().learn_address(from, address);
     Ok(())
 }
 

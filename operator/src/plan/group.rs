@@ -1,0 +1,271 @@
+//! Who listens and who votes: one change at a time, decided from what the leader tells.
+//!
+//! Learners first; a voter comes from the learners that caught up, and all that change their vote
+//! change it in one joint change. Before a change, both majorities have contact with the leader, the
+//! leader is among those who stay where there is a way, and nobody may be evicted meanwhile.
+
+use crate::observed::{Configuration, Identity, Member, Observed, Ordinal};
+use crate::step::{Plan, Step, Work};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A group with a leader, and what follows from what it tells.
+pub(super) struct Group<'a> {
+    pub(super) o: &'a Observed,
+    /// The leader's pod.
+    pub(super) at: Ordinal,
+    pub(super) leader: &'a Member,
+    pub(super) conf: &'a Configuration,
+    /// Voters whose disk is gone, or that nobody reaches for too long.
+    pub(super) lost: BTreeSet<Identity>,
+    /// Members that answer and whose disks are good, with their pods.
+    pub(super) good: BTreeMap<Identity, Ordinal>,
+}
+
+impl<'a> Group<'a> {
+    pub(super) fn new(o: &'a Observed, at: Ordinal, leader: &'a Member) -> Group<'a> {
+        let conf = &leader.configuration;
+        let mut group = Group { o, at, leader, conf, lost: BTreeSet::new(), good: BTreeMap::new() };
+        for (ordinal, member) in &o.members {
+            let ours = member.cluster.is_none() || member.cluster == leader.cluster;
+            if ours && !group.spoiled(member) {
+                group.good.insert(member.id, *ordinal);
+            }
+        }
+        let lost = conf.members().filter(|(id, name)| group.is_lost(*id, name));
+        let lost = lost.map(|(id, _)| id).collect();
+        group.lost = lost;
+        group
+    }
+
+    /// Whether a member's disk can never be counted on again.
+    pub(super) fn spoiled(&self, member: &Member) -> bool {
+        let quarantined = self.leader.followers.get(&member.id).is_some_and(|of| of.quarantined);
+        !member.unfit.is_empty() || member.retired || quarantined
+    }
+
+    fn is_lost(&self, id: Identity, name: &str) -> bool {
+        let ordinal = self.o.cluster.ordinal(name);
+        let there = ordinal.and_then(|ordinal| self.o.members.get(&ordinal));
+        if let Some(member) = there {
+            // Another disk under its name, or its own, of no use.
+            return member.id != id || self.spoiled(member);
+        }
+        // It counts only if the leader has no contact either.
+        if self.leader.hears(id) {
+            return false;
+        }
+        let limit = self.o.cluster.spec.repair.unreachable_seconds.max(10);
+        let told =
+            self.o.cluster.status.members.iter().find(|told| told.member_id == id.to_string());
+        let since = told.and_then(|told| told.lost_since);
+        since.is_some_and(|since| self.o.now_s - since >= limit)
+    }
+
+    pub(super) fn name(&self, ordinal: Ordinal) -> String {
+        self.o.cluster.pod_name(ordinal)
+    }
+
+    /// Whether a member's pod is among those that are wanted.
+    pub(super) fn stays(&self, name: &str) -> bool {
+        let ordinal = self.o.cluster.ordinal(name);
+        ordinal.is_some_and(|ordinal| ordinal < self.o.cluster.replicas())
+    }
+
+    /// Members that are to listen or vote: those that do and stay, and those that are new.
+    fn wanted(&self) -> BTreeMap<Identity, String> {
+        let named = |(id, name): (Identity, &str)| (id, name.to_owned());
+        let now =
+            self.conf.members().filter(|(id, name)| self.stays(name) && !self.lost.contains(id));
+        let mut wanted: BTreeMap<_, _> = now.map(named).collect();
+        for (id, ordinal) in &self.good {
+            if *ordinal < self.o.cluster.replicas() {
+                wanted.insert(*id, self.name(*ordinal));
+            }
+        }
+        wanted
+    }
+
+    /// Who is to vote; `None`: not enough of those who stay are ready for it.
+    fn target(&self) -> Option<BTreeMap<Identity, String>> {
+        let Configuration { voters, learners, .. } = self.conf;
+        let stays = |(id, name): &(&Identity, &String)| self.stays(name) && !self.lost.contains(id);
+        // Those that vote and have contact, then others that vote, then spares that caught up.
+        let rank = |(id, name): &(&Identity, &String)| {
+            let far = !self.leader.hears(**id);
+            (far, self.o.cluster.ordinal(name))
+        };
+        let mut votes: Vec<_> = voters.iter().filter(stays).collect();
+        votes.sort_by_key(rank);
+        let ready = |(id, _): &(&Identity, &String)| {
+            self.leader.has_beside(**id) && self.good.contains_key(*id)
+        };
+        let mut spares: Vec<_> = learners.iter().filter(stays).filter(ready).collect();
+        spares.sort_by_key(rank);
+        let most = self.o.cluster.voters();
+        let mut target: Vec<_> = votes.into_iter().chain(spares).take(most).collect();
+        if target.len() % 2 == 0 {
+            target.pop();
+        }
+        // Fewer than now, and fewer than wanted: somebody is missing, and may come back.
+        let fewest = most.min(voters.len());
+        let target: BTreeMap<_, _> =
+            target.into_iter().map(|(id, name)| (*id, name.clone())).collect();
+        (target.len() >= fewest && !target.is_empty()).then_some(target)
+    }
+
+    /// What the change is part of.
+    fn work(&self) -> Work {
+        if self.lost.is_empty() { Work::Scale } else { Work::Replace }
+    }
+
+    fn ordinals<'b>(&self, names: impl IntoIterator<Item = &'b String>) -> BTreeSet<Ordinal> {
+        names.into_iter().filter_map(|name| self.o.cluster.ordinal(name)).collect()
+    }
+}
+
+/// What is to be done about the membership.
+pub(super) fn plan(group: &Group) -> Option<Plan> {
+    if !group.conf.outgoing.is_empty() {
+        let why = "a joint configuration is in force: the leader leaves it by itself";
+        let targets = group.ordinals(group.conf.voters.values());
+        return Some(Plan::new(Step::Await, why).as_part_of(group.work(), targets));
+    }
+    listen(group).or_else(|| vote(group)).or_else(|| hear_no_more(group))
+}
+
+/// New members listen, before anybody votes.
+fn listen(group: &Group) -> Option<Plan> {
+    let Configuration { voters, learners, index, .. } = group.conf;
+    let wanted = group.wanted();
+    let known = |id: &Identity| voters.contains_key(id) || learners.contains_key(id);
+    let new: BTreeMap<_, _> = wanted.into_iter().filter(|(id, _)| !known(id)).collect();
+    if new.is_empty() {
+        return None;
+    }
+    let targets = group.ordinals(new.values());
+    let mut learners = stay(group, learners);
+    learners.extend(new);
+    let why = "new members are to listen";
+    Some(change(group, *index, (voters.clone(), learners), why).as_part_of(group.work(), targets))
+}
+
+/// Learners that go on listening.
+fn stay(group: &Group, learners: &BTreeMap<Identity, String>) -> BTreeMap<Identity, String> {
+    let stays = |(id, name): &(&Identity, &String)| group.stays(name) && !group.lost.contains(*id);
+    let stay = learners.iter().filter(stays);
+    stay.map(|(id, name)| (*id, name.clone())).collect()
+}
+
+fn change(
+    group: &Group,
+    expected: u64,
+    (voters, learners): (BTreeMap<Identity, String>, BTreeMap<Identity, String>),
+    why: &str,
+) -> Plan {
+    Plan::new(Step::Change { leader: group.at, expected, voters, learners }, why)
+}
+
+/// Those vote who are to vote: one joint change, once everything for it is there.
+fn vote(group: &Group) -> Option<Plan> {
+    let Configuration { voters, learners, index, .. } = group.conf;
+    let Some(target) = group.target() else {
+        return missing(group);
+    };
+    if target.keys().eq(voters.keys()) {
+        return missing(group);
+    }
+    let changed =
+        |(id, _): &(&Identity, &String)| voters.contains_key(*id) != target.contains_key(*id);
+    let changed = voters.iter().chain(&target).filter(changed).map(|(_, name)| name);
+    let targets = group.ordinals(changed);
+    let of = |plan: Plan| Some(plan.as_part_of(group.work(), targets.clone()));
+    let none = BTreeSet::new();
+    if !group.leader.majority(target.keys(), &none) {
+        return of(Plan::new(Step::Await, "no majority of the new voters has contact"));
+    }
+    if let Some(plan) = leader_out(group, &target) {
+        return of(plan);
+    }
+    if let Some(ordinal) = doomed(group, &target) {
+        let why = format!("{} is to leave, and shall not stand", group.name(ordinal));
+        return of(Plan::new(Step::Drain(ordinal), why));
+    }
+    if let Some(plan) = super::pods::nobody_away(group.o) {
+        return of(plan);
+    }
+    let mut listen = stay(group, learners);
+    let demoted = voters.iter().filter(|(id, name)| group.stays(name) && !group.lost.contains(id));
+    listen.extend(demoted.map(|(id, name)| (*id, name.clone())));
+    listen.retain(|id, _| !target.contains_key(id));
+    of(change(group, *index, (target, listen), "those vote who are to vote"))
+}
+
+/// A voter that is to leave, answers, and may stand.
+fn doomed(group: &Group, target: &BTreeMap<Identity, String>) -> Option<Ordinal> {
+    let leaves =
+        |(id, name): &(&Identity, &String)| !target.contains_key(*id) && !group.stays(name);
+    let mut leaving = group.conf.voters.iter().filter(leaves);
+    leaving.find_map(|(id, _)| {
+        let ordinal = group.good.get(id)?;
+        let member = group.o.members.get(ordinal)?;
+        (!member.draining).then_some(*ordinal)
+    })
+}
+
+/// Leadership goes to somebody who stays.
+fn leader_out(group: &Group, target: &BTreeMap<Identity, String>) -> Option<Plan> {
+    if target.contains_key(&group.leader.id) {
+        return None;
+    }
+    let to = successor(group, |id| target.contains_key(&id))?;
+    let why = format!("{} leads, and is to leave", group.name(group.at));
+    Some(Plan::new(Step::Transfer { leader: group.at, to }, why))
+}
+
+/// The voter beside the leader, among those that are fit for it, that has most of the log.
+pub(super) fn successor(group: &Group, fit: impl Fn(Identity) -> bool) -> Option<Identity> {
+    let stands = |id: &Identity| {
+        let member = group.good.get(id).and_then(|ordinal| group.o.members.get(ordinal));
+        member.is_some_and(|member| !member.draining)
+    };
+    let others = group.conf.voters.keys().filter(|id| **id != group.leader.id);
+    let able = others.filter(|id| fit(**id) && group.leader.has_beside(**id) && stands(id));
+    let matched = |id: &&Identity| group.leader.followers.get(*id).map(|of| of.matched);
+    able.max_by_key(matched).copied()
+}
+
+/// Fewer vote than are to vote, and nobody is ready to.
+fn missing(group: &Group) -> Option<Plan> {
+    let Configuration { voters, learners, .. } = group.conf;
+    let doomed = voters.values().filter(|name| !group.stays(name)).count();
+    let wanted = group.o.cluster.voters();
+    if voters.len() == wanted && doomed == 0 {
+        return None;
+    }
+    // Pods that never answered are waited for; the rest goes on meanwhile.
+    let coming =
+        learners.iter().find(|(id, _)| !group.lost.contains(id) && !group.leader.has_beside(**id));
+    if let Some((_, name)) = coming {
+        let why = format!("{name} does not have the log yet");
+        let targets = group.ordinals([name]);
+        return Some(Plan::new(Step::Await, why).as_part_of(Work::Scale, targets));
+    }
+    if doomed > 0 {
+        let why = "too few of the members that stay are ready to vote: nothing is taken away";
+        return Some(Plan::new(Step::Await, why).as_part_of(Work::Scale, []));
+    }
+    None
+}
+
+/// Learners that are lost, or whose pods are not wanted, listen no more.
+fn hear_no_more(group: &Group) -> Option<Plan> {
+    let Configuration { voters, learners, index, .. } = group.conf;
+    let stay = stay(group, learners);
+    if stay.len() == learners.len() {
+        return None;
+    }
+    let gone = learners.iter().filter(|(id, _)| !stay.contains_key(id)).map(|(_, name)| name);
+    let targets = group.ordinals(gone);
+    let why = "members that leave listen no more";
+    Some(change(group, *index, (voters.clone(), stay), why).as_part_of(group.work(), targets))
+}

@@ -1,0 +1,170 @@
+//! What one pass does: at most one of these.
+
+use crate::observed::{Identity, Ordinal};
+use std::collections::BTreeMap;
+
+/// One step. What can destroy names exactly what it was decided about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing to do.
+    Rest,
+    /// Something is on its way: look again soon.
+    Await,
+    /// Nothing can be done before somebody acts.
+    Blocked,
+    /// Makes the plain objects as wanted: Services, settings, certificates.
+    Settle,
+    /// Makes the StatefulSet, or makes its template the wanted one; `replicas` as they are.
+    Template {
+        /// Pods that it is to have.
+        replicas: u32,
+    },
+    /// More, or fewer, pods.
+    Scale {
+        /// From the set that was read.
+        uid: String,
+        /// And its state.
+        resource_version: String,
+        /// Pods that it is to have.
+        replicas: u32,
+    },
+    /// Makes the disruption budget allow so many pods to be away; `None`: removes it.
+    Budget(Option<u32>),
+    /// Writes down who founds the group, and as what. The identity of the group is made there.
+    Conceive {
+        /// The pod.
+        seed: Ordinal,
+        /// Its member.
+        member: Identity,
+    },
+    /// Writes down that an existing group, left on disks, is this resource's.
+    Adopt {
+        /// A pod that is in it.
+        seed: Ordinal,
+        /// Its member.
+        member: Identity,
+        /// The group.
+        cluster: Identity,
+    },
+    /// Founds the group that is written down.
+    Bootstrap {
+        /// The pod.
+        seed: Ordinal,
+    },
+    /// Writes down that the group is founded.
+    Born,
+    /// Changes the membership, at the leader.
+    Change {
+        /// The leader's pod.
+        leader: Ordinal,
+        /// The membership that this was decided about.
+        expected: u64,
+        /// Who shall vote.
+        voters: BTreeMap<Identity, String>,
+        /// Who shall listen.
+        learners: BTreeMap<Identity, String>,
+    },
+    /// Hands Raft leadership over.
+    Transfer {
+        /// The leader's pod.
+        leader: Ordinal,
+        /// Whom to.
+        to: Identity,
+    },
+    /// Tells a member not to stand.
+    Drain(Ordinal),
+    /// Tells a member that it may stand again.
+    Undrain(Ordinal),
+    /// Tells a member that is none any more to stay none.
+    Retire {
+        /// Its pod.
+        pod: Ordinal,
+        /// Who.
+        member: Identity,
+    },
+    /// Removes a working pod, as the disruption budget allows.
+    Evict {
+        /// Which.
+        pod: Ordinal,
+        /// And which of that name.
+        uid: String,
+    },
+    /// Removes a pod that does not work.
+    Delete {
+        /// Which.
+        pod: Ordinal,
+        /// And which of that name.
+        uid: String,
+    },
+    /// Changes the sidecar's image in a running pod.
+    Patch {
+        /// Which.
+        pod: Ordinal,
+        /// And which of that name.
+        uid: String,
+        /// And its state.
+        resource_version: String,
+    },
+    /// Deletes the volume of a member that is gone for good.
+    Discard {
+        /// Of which pod.
+        claim: Ordinal,
+        /// And which of that name.
+        uid: String,
+        /// And its state.
+        resource_version: String,
+    },
+}
+
+/// What the operator is about, for people and for the operator that comes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Founding the group.
+    Bootstrap,
+    /// Changing the number of pods.
+    Scale,
+    /// Replacing pods by newer ones.
+    Roll,
+    /// Replacing a lost member.
+    Replace,
+}
+
+impl Work {
+    /// As it stands in `status.operation.type`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Work::Bootstrap => "Bootstrap",
+            Work::Scale => "Scale",
+            Work::Roll => "Roll",
+            Work::Replace => "Replace",
+        }
+    }
+}
+
+/// What is to be done, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The step.
+    pub step: Step,
+    /// What it is part of.
+    pub work: Option<Work>,
+    /// The pods that the work is about.
+    pub targets: Vec<Ordinal>,
+    /// Why, in a sentence; what is waited for, or what blocks.
+    pub why: String,
+}
+
+impl Plan {
+    /// A step, and why.
+    #[must_use]
+    pub fn new(step: Step, why: impl Into<String>) -> Plan {
+        Plan { step, work: None, targets: Vec::new(), why: why.into() }
+    }
+
+    /// The same, as part of this work on these pods.
+    #[must_use]
+    pub fn as_part_of(self, work: Work, targets: impl IntoIterator<Item = Ordinal>) -> Plan {
+        Plan { work: Some(work), targets: targets.into_iter().collect(), ..self }
+    }
+}
