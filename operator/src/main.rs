@@ -1,6 +1,189 @@
-//! `quorate-operator`.
-fn main() {
-    let definition = quorate_operator::crd::definition();
-    let text = serde_yaml::to_string(&definition).expect("a definition is plain data");
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+//! `quorate-operator`: a `RaftCluster` becomes pods whose sidecars are one Raft group.
+
+use clap::{Args, Parser, Subcommand};
+use futures_util::FutureExt as _;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, PostParams};
+use kube::{Client, Config};
+use quorate_operator::admin::Admins;
+use quorate_operator::certificates::Authority;
+use quorate_operator::context::Context;
+use quorate_operator::{controller, crd, http, lease};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The Secret of the authority, in the operator's namespace.
+const AUTHORITY: &str = "quorate-ca";
+
+/// Turns RaftCluster resources into pods whose sidecars are one Raft group.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// The operator, in the foreground
+    Run(RunArgs),
+    /// Prints the definition of RaftCluster, for `kubectl apply -f -`
+    Crd,
+}
+
+/// The flags of `run`. Each can come from the environment instead; a flag wins.
+#[derive(Args, Clone)]
+#[command(after_help = "\
+Reaches the API server as kubectl does: by the service account in a pod, else by KUBECONFIG.")]
+struct RunArgs {
+    /// The sidecar image of RaftClusters that name none
+    #[arg(long, env = "QUORATE_OPERATOR_IMAGE", value_name = "IMAGE")]
+    image: String,
+
+    /// The namespace of the operator's own Secret and Lease
+    #[arg(long, env = "QUORATE_OPERATOR_NAMESPACE", default_value = "quorate-system")]
+    namespace: String,
+
+    /// Who this process is, in the Lease; a pod's name, say
+    #[arg(long, env = "POD_NAME", default_value = "quorate-operator")]
+    identity: String,
+
+    /// Looks after this namespace only; repeat it, or separate with commas. Without it: after all
+    #[arg(long, env = "QUORATE_WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    watch: Vec<String>,
+
+    /// Where probes and metrics are asked for, over HTTP
+    #[arg(long, env = "QUORATE_OPERATOR_LISTEN", default_value = "0.0.0.0:7405")]
+    listen: SocketAddr,
+}
+
+fn say(line: String) {
+    eprintln!("quorate-operator: {line}");
+}
+
+fn main() -> ExitCode {
+    match Arguments::try_parse() {
+        Ok(Arguments { verb: Verb::Crd }) => print_definition(),
+        Ok(Arguments { verb: Verb::Run(args) }) => run(args),
+        Err(error) => {
+            let code = if error.use_stderr() { 64 } else { 0 };
+            let _ = error.print(); // A closed pipe needs no help text.
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn print_definition() -> ExitCode {
+    let text = serde_yaml::to_string(&crd::definition());
+    let written = text.map_err(std::io::Error::other).and_then(|text| {
+        std::io::stdout().write_all(text.as_bytes())
+    });
+    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(74) }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(format!("no runtime: {error}"));
+            return ExitCode::from(71);
+        }
+    };
+    match runtime.block_on(work(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            say(why);
+            ExitCode::from(69)
+        }
+    }
+}
+
+/// A client that repeats nothing by itself: an eviction that a budget refuses is refused.
+async fn client() -> Result<Client, String> {
+    let mut config = Config::infer().await.map_err(|error| {
+        format!("no API server is known: {error}; run it in a pod, or set KUBECONFIG")
+    })?;
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.write_timeout = Some(lease::REQUEST_MAX);
+    Client::try_from(config).map_err(|error| error.to_string())
+}
+
+async fn work(args: RunArgs) -> Result<(), String> {
+    let client = client().await?;
+    let health = http::Health::default();
+    let listener = tokio::net::TcpListener::bind(args.listen).await;
+    let listener = listener.map_err(|error| format!("--listen {}: {error}", args.listen))?;
+    tokio::spawn(http::serve(listener, health.clone()));
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &args.namespace);
+    let mut ended = Box::pin(asked_to_end());
+    say(format!("waiting for the Lease {}/quorate-operator", args.namespace));
+    health.alive();
+    let acquired = lease::acquire(leases.clone(), args.identity.clone(), say);
+    let (hold, kept) = tokio::select! {
+        held = acquired => held,
+        () = &mut ended => return Ok(()),
+    };
+    let authority = Arc::new(authority(&client, &args.namespace).await?);
+    let issuer = Arc::clone(&authority);
+    let admins = Admins::new(move |label| {
+        let issued = issuer.issue("operator", label).map_err(|error| error.to_string())?;
+        Ok((issued, issuer.cert.clone()))
+    });
+    let context = Context::new(client, admins, args.image.clone(), authority, hold);
+    say("works".to_owned());
+    health.ready();
+    let ended = ended.shared();
+    let works = controller::run(context, &args.watch, say, ended.clone());
+    tokio::select! {
+        () = works => {}
+        _ = kept => return Err("the Lease is lost: somebody else may work now".to_owned()),
+    }
+    lease::release(leases, &args.identity).await;
+    Ok(())
+}
+
+async fn asked_to_end() {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut term), Ok(mut int)) = signals else { return };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// The authority of this operator; made once.
+async fn authority(client: &Client, namespace: &str) -> Result<Authority, String> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let failed = |error: kube::Error| format!("the Secret {namespace}/{AUTHORITY}: {error}");
+    if let Some(secret) = secrets.get_opt(AUTHORITY).await.map_err(failed)? {
+        let data = secret.data.unwrap_or_default();
+        let text = |key: &str| {
+            let bytes = data.get(key).map(|bytes| bytes.0.clone());
+            bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+                format!("the Secret {namespace}/{AUTHORITY} has no {key}; delete it to begin anew")
+            })
+        };
+        return Authority::load(text("tls.crt")?, text("tls.key")?)
+            .map_err(|error| format!("the Secret {namespace}/{AUTHORITY}: {error}"));
+    }
+    let authority = Authority::new().map_err(|error| error.to_string())?;
+    let mut secret = Secret {
+        type_: Some("kubernetes.io/tls".to_owned()),
+        string_data: Some(BTreeMap::from([
+            ("tls.crt".to_owned(), authority.cert.clone()),
+            ("tls.key".to_owned(), authority.key.clone()),
+        ])),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some(AUTHORITY.to_owned());
+    secrets.create(&PostParams::default(), &secret).await.map_err(failed)?;
+    Ok(authority)
 }

@@ -1,0 +1,255 @@
+//! Does one step.
+//!
+//! Invariants: at most one write a step; whatever takes something away carries the UID, and where
+//! there is one the state, of what it was decided about, so that a decision about the past does
+//! nothing; nothing is written unless the Lease outlives the request.
+
+use crate::admin::{Target, voters};
+use crate::build::Wanted;
+use crate::context::Context;
+use crate::crd::{Birth, Mode};
+use crate::observe::Read;
+use crate::observed::{Identity, Ordinal};
+use crate::step::Step;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt as _;
+use kube::api::{
+    Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions,
+};
+use quorate_proto::admin::{
+    BootstrapRequest, ChangeMembershipRequest, DrainRequest, RetireRequest,
+    TransferLeadershipRequest, UndrainRequest, Voter,
+};
+use serde_json::json;
+
+/// What one pass works with.
+pub struct Pass<'a> {
+    /// Shared.
+    pub context: &'a Context,
+    /// The resource.
+    pub wanted: &'a Wanted<'a>,
+    /// What was read.
+    pub read: &'a Read,
+}
+
+/// Does the step. Steps that only write the status are the controller's.
+///
+/// # Errors
+/// Why it was not done, or not known to be; the next pass looks again.
+pub async fn apply(pass: &Pass<'_>, step: &Step) -> Result<(), String> {
+    if !pass.context.hold.outlives_a_request() {
+        return Err("the Lease may end before this request does: nothing is written".to_owned());
+    }
+    match step {
+        Step::Rest | Step::Await | Step::Blocked => Ok(()),
+        Step::Conceive { .. } | Step::Adopt { .. } | Step::Born => Ok(()),
+        Step::Settle => pass.context.settle(pass.wanted).await,
+        Step::Template { replicas } => pass.template(*replicas).await,
+        Step::Scale { uid, resource_version, replicas } => {
+            pass.scale(uid, resource_version, *replicas).await
+        }
+        Step::Budget(most) => pass.budget(*most).await,
+        Step::Bootstrap { seed } => pass.bootstrap(*seed).await,
+        Step::Change { .. } => pass.change(step).await,
+        Step::Transfer { .. }
+        | Step::Drain(_)
+        | Step::Undrain(_)
+        | Step::Retire { .. } => pass.tell(step).await,
+        Step::Evict { pod, uid } => pass.evict(*pod, uid).await,
+        Step::Delete { pod, uid } => pass.delete(*pod, uid).await,
+        Step::Patch { pod, uid, resource_version } => {
+            pass.patch(*pod, uid, resource_version).await
+        }
+        Step::Discard { claim, uid, resource_version } => {
+            pass.discard(*claim, uid, resource_version).await
+        }
+    }
+}
+
+fn words(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn exactly(uid: &str, resource_version: Option<&str>) -> DeleteParams {
+    DeleteParams::default().preconditions(Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: resource_version.map(str::to_owned),
+    })
+}
+
+impl Pass<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        let namespace = self.wanted.cluster.namespace().unwrap_or_default();
+        Api::namespaced(self.context.client.clone(), &namespace)
+    }
+
+    fn pod_name(&self, ordinal: Ordinal) -> String {
+        self.read.observed.cluster.pod_name(ordinal)
+    }
+
+    fn target(&self, ordinal: Ordinal) -> Result<&Target, String> {
+        let target = self.read.targets.get(&ordinal);
+        target.ok_or_else(|| format!("{} has no address", self.pod_name(ordinal)))
+    }
+
+    /// Writes the whole object: what others put into it goes. Volume claims of a set are for life.
+    async fn template(&self, replicas: u32) -> Result<(), String> {
+        let sets: Api<StatefulSet> = self.api();
+        let mut set = self.wanted.stateful_set(replicas);
+        let params = PostParams { field_manager: Some("quorate-operator".into()), dry_run: false };
+        let now = sets.get_opt(&set.name_any()).await.map_err(words)?;
+        let written = match (now, &self.read.observed.set) {
+            (None, None) => sets.create(&params, &set).await,
+            (Some(now), Some(read)) if now.uid().as_deref() == Some(&read.uid) => {
+                set.metadata.resource_version = Some(read.resource_version.clone());
+                if let (Some(new), Some(old)) = (set.spec.as_mut(), now.spec) {
+                    new.volume_claim_templates = old.volume_claim_templates;
+                }
+                sets.replace(&set.name_any(), &params, &set).await
+            }
+            _ => return Err("the StatefulSet changed meanwhile".to_owned()),
+        };
+        self.context.wrote(&written.map_err(words)?, self.wanted);
+        Ok(())
+    }
+
+    async fn scale(&self, uid: &str, version: &str, replicas: u32) -> Result<(), String> {
+        let sets: Api<StatefulSet> = self.api();
+        let patch = json!({
+            "metadata": { "uid": uid, "resourceVersion": version },
+            "spec": { "replicas": replicas },
+        });
+        let params = PatchParams { field_manager: Some("quorate-operator".into()), ..PatchParams::default() };
+        let name = self.wanted.name();
+        sets.patch(&name, &params, &Patch::Merge(&patch)).await.map_err(words)?;
+        Ok(())
+    }
+
+    async fn budget(&self, most: Option<u32>) -> Result<(), String> {
+        if let Some(most) = most {
+            self.context.apply(self.wanted, &self.wanted.budget(most)).await?;
+            return Ok(());
+        }
+        let budgets: Api<PodDisruptionBudget> = self.api();
+        let name = self.wanted.name();
+        let Some(now) = budgets.get_opt(&name).await.map_err(words)? else { return Ok(()) };
+        let uid = now.uid().unwrap_or_default();
+        budgets.delete(&name, &exactly(&uid, None)).await.map_err(words)?;
+        Ok(())
+    }
+
+    async fn bootstrap(&self, seed: Ordinal) -> Result<(), String> {
+        let birth = self.read.observed.cluster.status.birth.as_ref();
+        let birth = birth.ok_or("nothing is written down about the foundation")?;
+        let (cluster, member) = identities(birth)?;
+        let voter = Voter { member_id: member.to_bytes(), name: birth.seed.clone() };
+        let request = BootstrapRequest {
+            cluster_id: cluster.to_bytes(),
+            member_id: member.to_bytes(),
+            voters: vec![voter],
+            epoch: u32::try_from(birth.epoch).map_err(|_| "the epoch is negative")?,
+            last_n: birth.last_n.parse().map_err(|_| "last_n is no number")?,
+        };
+        let target = self.target(seed)?;
+        let call = async |mut client: Client, request| client.bootstrap(request).await;
+        self.context.admins.act(target, request, call).await?;
+        Ok(())
+    }
+
+    async fn change(&self, step: &Step) -> Result<(), String> {
+        let Step::Change { leader, expected, voters: vote, learners } = step else {
+            return Ok(());
+        };
+        let request = ChangeMembershipRequest {
+            expected_configuration_index: *expected,
+            voters: voters(vote),
+            learners: voters(learners),
+            abort: false,
+        };
+        let call = async |mut client: Client, request| client.change_membership(request).await;
+        self.context.admins.act(self.target(*leader)?, request, call).await?;
+        Ok(())
+    }
+
+    async fn tell(&self, step: &Step) -> Result<(), String> {
+        let admins = &self.context.admins;
+        match step {
+            Step::Transfer { leader, to } => {
+                let request = TransferLeadershipRequest { member_id: to.to_bytes() };
+                let call = async |mut client: Client, request| {
+                    client.transfer_leadership(request).await
+                };
+                admins.act(self.target(*leader)?, request, call).await.map(drop)
+            }
+            Step::Drain(pod) => {
+                let call = async |mut client: Client, request| client.drain(request).await;
+                admins.act(self.target(*pod)?, DrainRequest {}, call).await.map(drop)
+            }
+            Step::Undrain(pod) => {
+                let call = async |mut client: Client, request| client.undrain(request).await;
+                admins.act(self.target(*pod)?, UndrainRequest {}, call).await.map(drop)
+            }
+            Step::Retire { pod, member } => {
+                let request =
+                    RetireRequest { member_id: member.to_bytes(), still_a_member: false };
+                let call = async |mut client: Client, request| client.retire(request).await;
+                admins.act(self.target(*pod)?, request, call).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn evict(&self, pod: Ordinal, uid: &str) -> Result<(), String> {
+        let pods: Api<Pod> = self.api();
+        let delete_options = Some(exactly(uid, None));
+        let params = EvictParams { delete_options, ..EvictParams::default() };
+        pods.evict(&self.pod_name(pod), &params).await.map_err(words)?;
+        Ok(())
+    }
+
+    async fn delete(&self, pod: Ordinal, uid: &str) -> Result<(), String> {
+        let pods: Api<Pod> = self.api();
+        pods.delete(&self.pod_name(pod), &exactly(uid, None)).await.map_err(words)?;
+        Ok(())
+    }
+
+    async fn patch(&self, pod: Ordinal, uid: &str, version: &str) -> Result<(), String> {
+        let pods: Api<Pod> = self.api();
+        let list = match self.wanted.cluster.spec.mode {
+            Mode::Managed => "initContainers",
+            Mode::Standalone => "containers",
+        };
+        let image = json!({ "name": crate::build::SIDECAR, "image": self.wanted.image });
+        let patch = json!({
+            "metadata": { "uid": uid, "resourceVersion": version },
+            "spec": { list: [image] },
+        });
+        let params = PatchParams::default();
+        pods.patch(&self.pod_name(pod), &params, &Patch::Strategic(&patch)).await.map_err(words)?;
+        Ok(())
+    }
+
+    async fn discard(&self, claim: Ordinal, uid: &str, version: &str) -> Result<(), String> {
+        let claims: Api<PersistentVolumeClaim> = self.api();
+        let name = format!("{}-{}", crate::build::VOLUME, self.pod_name(claim));
+        claims.delete(&name, &exactly(uid, Some(version))).await.map_err(words)?;
+        Ok(())
+    }
+}
+
+type Client = quorate_proto::admin::members_client::MembersClient<tonic::transport::Channel>;
+
+fn identities(birth: &Birth) -> Result<(Identity, Identity), String> {
+    let cluster = Identity::parse(&birth.cluster_id).ok_or("the cluster id is none")?;
+    let member = Identity::parse(&birth.member_id).ok_or("the member id is none")?;
+    Ok((cluster, member))
+}

@@ -1,0 +1,114 @@
+//! One certificate authority of the operator, and what it issues: a certificate for the members of
+//! each group, and one for the operator itself towards each of them.
+//!
+//! Invariants: the authority's key is in the operator's namespace and nowhere else; a member's
+//! certificate speaks for one group alone, by a label that no other group ever has; what the operator
+//! shows of itself is made when it is needed and lives as long as the process.
+
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+
+/// How long a member's certificate is good, in days; it is made anew at half of it.
+const LEAF_DAYS: i64 = 90;
+/// How long the authority is.
+const AUTHORITY_DAYS: i64 = 3_650;
+/// Clocks differ: what is made today is good since yesterday.
+const SKEW_DAYS: i64 = 1;
+
+/// A certificate and its key, PEM.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The certificate.
+    pub cert: String,
+    /// Its key.
+    pub key: String,
+    /// The day from which on it is to be made anew, `YYYY-MM-DD`.
+    pub renew_on: String,
+}
+
+/// The authority.
+pub struct Authority {
+    /// Its certificate, PEM.
+    pub cert: String,
+    /// Its key, PEM.
+    pub key: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn today() -> Date {
+    Timestamp::now().to_zoned(TimeZone::UTC).date()
+}
+
+/// Whether a day (`YYYY-MM-DD`) has come.
+#[must_use]
+pub fn is_due(day: &str) -> bool {
+    day.parse::<Date>().is_ok_and(|day| day <= today())
+}
+
+fn valid(params: &mut CertificateParams, days: i64) {
+    let time = |date: Date| {
+        let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs());
+        rcgen::date_time_ymd(i32::from(date.year()), month, day)
+    };
+    params.not_before = time(today().saturating_sub(SKEW_DAYS.days()));
+    params.not_after = time(today().saturating_add(days.days()));
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn authority_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named("quorate operator CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    valid(&mut params, AUTHORITY_DAYS);
+    params
+}
+
+impl Authority {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The cryptography's.
+    pub fn new() -> Result<Authority, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let cert = authority_params().self_signed(&key)?.pem();
+        Authority::load(cert, key.serialize_pem())
+    }
+
+    /// One that was made before.
+    ///
+    /// # Errors
+    /// The key is none.
+    pub fn load(cert: String, key: String) -> Result<Authority, rcgen::Error> {
+        // Only the name and the key count when it signs.
+        let issuer = Issuer::new(authority_params(), KeyPair::from_pem(&key)?);
+        Ok(Authority { cert, key, issuer })
+    }
+
+    /// A certificate for this part of a group: `member`, or `operator`.
+    ///
+    /// # Errors
+    /// The name is no DNS name.
+    pub fn issue(&self, part: &str, label: &str) -> Result<Issued, rcgen::Error> {
+        let name = format!("{part}.{label}.quorate");
+        let mut params = CertificateParams::new(vec![name.clone()])?;
+        params.distinguished_name = named(&name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        valid(&mut params, LEAF_DAYS);
+        let key = KeyPair::generate()?;
+        let cert = params.signed_by(&key, &self.issuer)?.pem();
+        let renew_on = today().saturating_add((LEAF_DAYS / 2).days()).to_string();
+        Ok(Issued { cert, key: key.serialize_pem(), renew_on })
+    }
+}

@@ -1,0 +1,217 @@
+//! What all passes share: the client, the authority, and what was applied last.
+//!
+//! Invariant: what is remembered here saves writes and decides nothing else: after a restart
+//! everything is applied once more, which changes nothing where it is as wanted.
+
+use crate::admin::Admins;
+use crate::build::{Wanted, hash};
+use crate::certificates::{Authority, is_due};
+use crate::lease::Hold;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The field manager of what the operator applies.
+pub const MANAGER: &str = "quorate-operator";
+/// On the members' Secret: the day from which on it is made anew.
+const RENEW_ON: &str = "quorate.dev/renew-on";
+/// On the members' Secret: the authority, as a hash.
+const AUTHORITY: &str = "quorate.dev/authority";
+
+/// See the module.
+pub struct Context {
+    /// Towards the API server; it repeats nothing by itself.
+    pub client: Client,
+    /// Towards the sidecars.
+    pub admins: Admins,
+    /// The sidecar image of this release.
+    pub image: String,
+    /// Vouches for all groups.
+    pub authority: Arc<Authority>,
+    /// Whether this process may act.
+    pub hold: Hold,
+    applied: Mutex<BTreeMap<String, Mark>>,
+}
+
+/// What was applied, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark {
+    wanted: String,
+    live: String,
+}
+
+impl Context {
+    /// With nothing applied yet.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        admins: Admins,
+        image: String,
+        authority: Arc<Authority>,
+        hold: Hold,
+    ) -> Context {
+        Context { client, admins, image, authority, hold, applied: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Mark>> {
+        // Nothing panics while it is held.
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was applied for a resource that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        let of = format!("/{namespace}/{name}/");
+        self.lock().retain(|key, _| !key.starts_with(&of));
+    }
+
+    fn is_fresh(&self, wanted: &Wanted, kind: &str, mark: &Mark) -> bool {
+        self.lock().get(&key(wanted, kind)) == Some(mark)
+    }
+
+    fn mark(&self, wanted: &Wanted, kind: &str, mark: Mark) {
+        self.lock().insert(key(wanted, kind), mark);
+    }
+
+    /// The plain objects that are missing or not as wanted, by name.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn stale(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, kube::Error> {
+        let namespace = wanted.cluster.namespace().unwrap_or_default();
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let (peers, settings, certificate) =
+            (wanted.peers(), wanted.settings(), wanted.certificate());
+        let (service, map, secret) = tokio::try_join!(
+            services.get_opt(&peers),
+            maps.get_opt(&settings),
+            secrets.get_opt(&certificate),
+        )?;
+        let mut stale = Vec::new();
+        let same = |kind: &str, object: &Value, live: Option<String>| {
+            live.is_some_and(|live| self.is_fresh(wanted, kind, &Mark { wanted: hash(object), live }))
+        };
+        let version = |metadata: &Option<String>| metadata.clone();
+        let live = service.and_then(|live| version(&live.metadata.resource_version));
+        if !same("Service", &object(&wanted.service()), live) {
+            stale.push(format!("Service {peers}"));
+        }
+        let live = map.and_then(|live| version(&live.metadata.resource_version));
+        if !same("ConfigMap", &object(&wanted.config_map()), live) {
+            stale.push(format!("ConfigMap {settings}"));
+        }
+        let good = secret.as_ref().is_some_and(|secret| self.is_good(secret, wanted));
+        let live = secret.and_then(|live| version(&live.metadata.resource_version));
+        if !good || !same("Secret", &json!(wanted.certificate_label()), live) {
+            stale.push(format!("Secret {certificate}"));
+        }
+        Ok(stale)
+    }
+
+    fn is_good(&self, secret: &Secret, wanted: &Wanted) -> bool {
+        let told = secret.annotations();
+        let ours = secret.owner_references().iter().any(|owner| {
+            Some(&owner.uid) == wanted.cluster.metadata.uid.as_ref()
+        });
+        let due = told.get(RENEW_ON).is_none_or(|day| is_due(day));
+        ours && !due && told.get(AUTHORITY) == Some(&hash(&self.authority.cert))
+    }
+
+    /// Makes the plain objects as wanted. The members' certificate stays as long as it is good.
+    ///
+    /// # Errors
+    /// The API server's, or the cryptography's in words.
+    pub async fn settle(&self, wanted: &Wanted<'_>) -> Result<(), String> {
+        let service = wanted.service();
+        let live = self.apply(wanted, &service).await?;
+        let live = live.metadata.resource_version.unwrap_or_default();
+        self.mark(wanted, "Service", Mark { wanted: hash(&object(&service)), live });
+        let map = wanted.config_map();
+        let live = self.apply(wanted, &map).await?;
+        let live = live.metadata.resource_version.unwrap_or_default();
+        self.mark(wanted, "ConfigMap", Mark { wanted: hash(&object(&map)), live });
+        let namespace = wanted.cluster.namespace().unwrap_or_default();
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let now = secrets.get_opt(&wanted.certificate()).await.map_err(|e| e.to_string())?;
+        let live = match now.filter(|secret| self.is_good(secret, wanted)) {
+            Some(secret) => secret,
+            None => self.apply(wanted, &self.secret(wanted)?).await?,
+        };
+        let live = live.metadata.resource_version.unwrap_or_default();
+        let label = hash(&json!(wanted.certificate_label()));
+        self.mark(wanted, "Secret", Mark { wanted: label, live });
+        Ok(())
+    }
+
+    fn secret(&self, wanted: &Wanted) -> Result<Secret, String> {
+        let issued = self.authority.issue("member", &wanted.certificate_label());
+        let issued = issued.map_err(|error| error.to_string())?;
+        let mut secret = Secret {
+            metadata: wanted.config_map().metadata,
+            type_: Some("kubernetes.io/tls".to_owned()),
+            string_data: Some(BTreeMap::from([
+                ("tls.crt".to_owned(), issued.cert),
+                ("tls.key".to_owned(), issued.key),
+                ("ca.crt".to_owned(), self.authority.cert.clone()),
+            ])),
+            ..Secret::default()
+        };
+        secret.metadata.name = Some(wanted.certificate());
+        secret.annotations_mut().insert(RENEW_ON.to_owned(), issued.renew_on);
+        secret.annotations_mut().insert(AUTHORITY.to_owned(), hash(&self.authority.cert));
+        Ok(secret)
+    }
+
+    /// Applies an object that nobody is disturbed by.
+    ///
+    /// # Errors
+    /// The API server's, in words.
+    pub async fn apply<K>(&self, wanted: &Wanted<'_>, object: &K) -> Result<K, String>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Serialize,
+        K: std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let namespace = wanted.cluster.namespace().unwrap_or_default();
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let params = PatchParams::apply(MANAGER).force();
+        let name = object.name_any();
+        api.patch(&name, &params, &Patch::Apply(object)).await.map_err(|error| error.to_string())
+    }
+
+    /// Whether a StatefulSet is as it was when the wanted one was written last.
+    #[must_use]
+    pub fn is_current(&self, set: &StatefulSet, wanted: &Wanted) -> bool {
+        self.is_fresh(wanted, "StatefulSet", &set_mark(set, wanted))
+    }
+
+    /// Remembers what came of writing the wanted StatefulSet.
+    pub fn wrote(&self, set: &StatefulSet, wanted: &Wanted) {
+        self.mark(wanted, "StatefulSet", set_mark(set, wanted));
+    }
+}
+
+/// The number of pods is not compared: it is changed by steps of its own.
+fn set_mark(set: &StatefulSet, wanted: &Wanted) -> Mark {
+    let mut live = object(&set.spec);
+    live["replicas"] = Value::Null;
+    let owners = object(&set.metadata.owner_references);
+    Mark { wanted: hash(&object(&wanted.stateful_set(0))), live: hash(&json!([live, owners])) }
+}
+
+fn key(wanted: &Wanted, kind: &str) -> String {
+    let namespace = wanted.cluster.namespace().unwrap_or_default();
+    format!("/{namespace}/{}/{kind}/{}", wanted.name(), wanted.certificate_label())
+}
+
+fn object(of: &impl Serialize) -> Value {
+    serde_json::to_value(of).unwrap_or(Value::Null)
+}

@@ -1,0 +1,291 @@
+//! The loop: a change of a resource, or of what is made for it, brings one pass.
+//!
+//! One pass: read afresh, plan at most one step, tell it in the status, do it. What is about to be
+//! done is in the status before it is done. Passes of one resource never overlap.
+
+use crate::apply::{Pass, apply};
+use crate::build::{LABEL_CLUSTER, LABEL_COMPONENT, Wanted};
+use crate::context::Context;
+use crate::crd::{Birth, RaftCluster, RaftClusterStatus};
+use crate::observe::{Read, image, observe};
+use crate::observed::{Identity, Observed};
+use crate::plan::plan;
+use crate::status::status;
+use crate::step::{Plan, Step};
+use futures_util::StreamExt as _;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{Api, PostParams};
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Client, Resource as _, ResourceExt as _};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A resource at rest is looked at again after this, without any sign.
+const REST: Duration = Duration::from_secs(30);
+/// Something is on its way.
+const AWAIT: Duration = Duration::from_millis(500);
+/// After a step: what comes next may be possible at once.
+const NEXT: Duration = Duration::from_millis(50);
+/// After a failure, or where only somebody else can help.
+const AGAIN: Duration = Duration::from_secs(2);
+/// Resources that are worked on at once.
+const CONCURRENCY: u16 = 8;
+/// Seconds of a day, and the day on which epochs begin: 2025-01-01.
+const DAY_S: i64 = 86_400;
+const EPOCH_BEGIN_S: i64 = 1_735_689_600;
+
+/// Why a pass ended early.
+#[derive(Debug)]
+pub struct Failed(String);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl From<kube::Error> for Failed {
+    fn from(error: kube::Error) -> Failed {
+        Failed(error.to_string())
+    }
+}
+
+/// What a controller carries.
+struct Shared {
+    context: Context,
+    recorder: Recorder,
+    report: fn(String),
+}
+
+/// Works until `end` comes, in these namespaces; none: in all.
+pub async fn run(
+    context: Context,
+    namespaces: &[String],
+    report: fn(String),
+    end: impl Future<Output = ()> + Send + Sync + Clone + 'static,
+) {
+    let client = context.client.clone();
+    let reporter = Reporter { controller: "quorate-operator".to_owned(), instance: None };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let shared = Arc::new(Shared { context, recorder, report });
+    let scopes: Vec<Option<&str>> = match namespaces {
+        [] => vec![None],
+        some => some.iter().map(|name| Some(name.as_str())).collect(),
+    };
+    let loops = scopes.into_iter().map(|namespace| {
+        one(&client, namespace, Arc::clone(&shared), end.clone())
+    });
+    futures_util::future::join_all(loops).await;
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The resource that a labelled object belongs to.
+fn owner(labels: &std::collections::BTreeMap<String, String>, namespace: Option<String>)
+-> Option<ObjectRef<RaftCluster>> {
+    let name = labels.get(LABEL_CLUSTER)?;
+    Some(ObjectRef::new(name).within(&namespace?))
+}
+
+async fn one(
+    client: &Client,
+    namespace: Option<&str>,
+    shared: Arc<Shared>,
+    end: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let ours = watcher::Config::default().labels(&format!("{LABEL_COMPONENT}=member"));
+    let labelled = watcher::Config::default().labels(LABEL_CLUSTER);
+    let pods = api::<Pod>(client, namespace);
+    let claims = api::<PersistentVolumeClaim>(client, namespace);
+    let report = shared.report;
+    Controller::new(api::<RaftCluster>(client, namespace), watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .owns(api::<StatefulSet>(client, namespace), watcher::Config::default())
+        .watches(pods, ours, |pod: Pod| owner(pod.labels(), pod.namespace()))
+        .watches(claims, labelled, |claim: PersistentVolumeClaim| {
+            owner(claim.labels(), claim.namespace())
+        })
+        .graceful_shutdown_on(end)
+        .run(pass, |_, _, _| Action::requeue(AGAIN), shared)
+        .for_each(|done| async move {
+            if let Err(error) = done {
+                // A resource that was deleted meanwhile is no failure.
+                if !matches!(error, kube::runtime::controller::Error::ObjectNotFound(_)) {
+                    report(error.to_string());
+                }
+            }
+        })
+        .await;
+}
+
+/// One pass over one resource.
+async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action, Failed> {
+    let namespace = resource.namespace().unwrap_or_default();
+    let api: Api<RaftCluster> = Api::namespaced(shared.context.client.clone(), &namespace);
+    let Some(resource) = api.get_opt(&resource.name_any()).await? else {
+        shared.context.forget(&namespace, &resource.name_any());
+        return Ok(Action::await_change());
+    };
+    if resource.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let image = image(&resource, &shared.context.image);
+    let wanted = Wanted { cluster: &resource, image };
+    let read = observe(&shared.context, &wanted).await?;
+    let plan = plan(&read.observed);
+    let told = told(&read.observed, &plan, &wanted.image).map_err(Failed)?;
+    let before = resource.status.clone().unwrap_or_default();
+    let resource = if told == before { resource.clone() } else {
+        write(&api, &resource, told, &shared).await?
+    };
+    announce(&shared, &resource, &before, &plan).await;
+    act(&shared, &wanted, &read, &plan).await?;
+    Ok(Action::requeue(match plan.step {
+        Step::Rest => REST,
+        Step::Await => AWAIT,
+        Step::Blocked => AGAIN,
+        _ => NEXT,
+    }))
+}
+
+async fn act(
+    shared: &Shared,
+    wanted: &Wanted<'_>,
+    read: &Read,
+    plan: &Plan,
+) -> Result<(), Failed> {
+    let pass = Pass { context: &shared.context, wanted, read };
+    let name = wanted.name();
+    if !matches!(plan.step, Step::Rest | Step::Await | Step::Blocked) {
+        (shared.report)(format!("{name}: {:?}: {}", plan.step, plan.why));
+    }
+    apply(&pass, &plan.step).await.map_err(|why| Failed(format!("{name}: {why}")))
+}
+
+/// The status to be: what is seen, and what the step itself writes down.
+fn told(o: &Observed, plan: &Plan, image: &str) -> Result<RaftClusterStatus, String> {
+    let mut told = status(o, plan);
+    told.image.get_or_insert_with(|| image.to_owned());
+    match &plan.step {
+        Step::Conceive { seed, member } => {
+            told.birth = Some(conceived(o, *seed, *member)?);
+        }
+        Step::Adopt { seed, member, cluster } => {
+            let seed = o.cluster.pod_name(*seed);
+            let (member_id, cluster_id) = (member.to_string(), cluster.to_string());
+            let last_n = "0".to_owned();
+            told.birth =
+                Some(Birth { seed, member_id, cluster_id, epoch: 0, last_n, confirmed: true });
+        }
+        Step::Born => {
+            if let Some(birth) = told.birth.as_mut() {
+                birth.confirmed = true;
+            }
+        }
+        _ => {}
+    }
+    Ok(told)
+}
+
+/// A new group, in a life of the tokens above every earlier one of this resource.
+fn conceived(o: &Observed, seed: u32, member: Identity) -> Result<Birth, String> {
+    let mut bits = [0; 16];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut bits)
+        .map_err(|_| "no random bytes".to_owned())?;
+    let cluster = Identity::from_bytes(&bits).ok_or("no random bytes")?;
+    let since = o.now_s - EPOCH_BEGIN_S;
+    let epoch = i32::try_from(since / DAY_S).map_err(|_| "the clock is wrong")?;
+    let last_n = u64::try_from(since % DAY_S).map_err(|_| "the clock is wrong")? << 31;
+    let mut life = (epoch, last_n);
+    if let Some(before) = &o.cluster.status.birth {
+        let earlier = (before.epoch, before.last_n.parse::<u64>().unwrap_or(u64::MAX));
+        if life <= earlier {
+            life = (earlier.0 + 1, 0);
+        }
+    }
+    Ok(Birth {
+        seed: o.cluster.pod_name(seed),
+        member_id: member.to_string(),
+        cluster_id: cluster.to_string(),
+        epoch: life.0,
+        last_n: life.1.to_string(),
+        confirmed: false,
+    })
+}
+
+/// With the state that was read: a status that somebody else wrote meanwhile refuses this one.
+async fn write(
+    api: &Api<RaftCluster>,
+    resource: &RaftCluster,
+    told: RaftClusterStatus,
+    shared: &Shared,
+) -> Result<RaftCluster, Failed> {
+    if !shared.context.hold.outlives_a_request() {
+        return Err(Failed("the Lease may end before this request does".to_owned()));
+    }
+    let mut resource = resource.clone();
+    resource.status = Some(told);
+    let name = resource.name_any();
+    Ok(api.replace_status(&name, &PostParams::default(), &resource).await?)
+}
+
+/// An Event for each step, and for each new reason to be blocked.
+async fn announce(
+    shared: &Shared,
+    resource: &RaftCluster,
+    before: &RaftClusterStatus,
+    plan: &Plan,
+) {
+    let reason = match &plan.step {
+        Step::Rest | Step::Await | Step::Settle | Step::Budget(_) => return,
+        Step::Blocked => {
+            let told = before.conditions.iter().any(|condition| condition.message == plan.why);
+            if told {
+                return;
+            }
+            "Blocked"
+        }
+        Step::Template { .. } => "PodsDefined",
+        Step::Scale { .. } => "Scaled",
+        Step::Conceive { .. } | Step::Bootstrap { .. } => "Bootstrapping",
+        Step::Adopt { .. } => "Adopted",
+        Step::Born => "Bootstrapped",
+        Step::Change { .. } => "MembershipChange",
+        Step::Transfer { .. } => "LeaderTransfer",
+        Step::Drain(_) => "Draining",
+        Step::Undrain(_) => "Undraining",
+        Step::Retire { .. } => "Retired",
+        Step::Evict { .. } => "PodEvicted",
+        Step::Delete { .. } => "PodDeleted",
+        Step::Patch { .. } => "SidecarImageChanged",
+        Step::Discard { .. } => "VolumeDiscarded",
+    };
+    let type_ = if plan.step == Step::Blocked { EventType::Warning } else { EventType::Normal };
+    let event = Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(plan.why.chars().take(900).collect()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    // An Event that is lost is only a line less to read.
+    let _ = shared.recorder.publish(&event, &resource.object_ref(&())).await;
+}

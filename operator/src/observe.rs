@@ -1,0 +1,198 @@
+//! Reads everything that one pass decides from, from the API server and from each sidecar.
+//!
+//! Nothing here is from a cache: what is decided may destroy. Must not write anything.
+
+use crate::admin::Target;
+use crate::build::{
+    ADMIN_PORT, LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, SIDECAR, TEMPLATE_HASH, VOLUME, Wanted,
+};
+use crate::context::Context;
+use crate::crd::RaftCluster;
+use crate::observed::{Budget, Claim, Cluster, Member, Observed, Ordinal, Pod, Set};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{self, PersistentVolumeClaim};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
+use std::collections::BTreeMap;
+
+/// What was read, and how to reach the sidecars.
+pub struct Read {
+    /// What `plan` sees.
+    pub observed: Observed,
+    /// Where each pod's admin port is.
+    pub targets: BTreeMap<Ordinal, Target>,
+}
+
+/// Reads it all.
+///
+/// # Errors
+/// The API server's.
+pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kube::Error> {
+    let resource = wanted.cluster;
+    let namespace = resource.namespace().unwrap_or_default();
+    let cluster = cluster(wanted);
+    let name = cluster.name.clone();
+    let client = &context.client;
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
+    let pods: Api<v1::Pod> = Api::namespaced(client.clone(), &namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), &namespace);
+    let mine = ListParams::default().labels(&format!("{LABEL_CLUSTER}={name}"));
+    let members = mine.clone().labels(&format!(
+        "{LABEL_CLUSTER}={name},{LABEL_COMPONENT}=member"
+    ));
+    let (set, pods, claims, budget, stale) = tokio::try_join!(
+        sets.get_opt(&name),
+        pods.list(&members),
+        claims.list(&mine),
+        budgets.get_opt(&name),
+        context.stale(wanted),
+    )?;
+    let by_ordinal = |pod: v1::Pod| Some((cluster.ordinal(&pod.name_any())?, pod));
+    let pods: BTreeMap<Ordinal, v1::Pod> = pods.into_iter().filter_map(by_ordinal).collect();
+    let label = wanted.certificate_label();
+    let targets: BTreeMap<Ordinal, Target> = pods
+        .iter()
+        .filter_map(|(ordinal, pod)| Some((*ordinal, target(pod, &label)?)))
+        .collect();
+    let members = ask(context, &targets).await;
+    let observed = Observed {
+        now_s: jiff::Timestamp::now().as_second(),
+        stale,
+        set: set.map(|set| read_set(context, &set, wanted)),
+        pods: pods.iter().map(|(ordinal, pod)| (*ordinal, read_pod(pod))).collect(),
+        claims: read_claims(&cluster, claims.items),
+        members,
+        budget: budget.map(|budget| read_budget(&budget)),
+        cluster,
+    };
+    Ok(Read { observed, targets })
+}
+
+fn cluster(wanted: &Wanted) -> Cluster {
+    let resource = wanted.cluster;
+    Cluster {
+        name: resource.name_any(),
+        namespace: resource.namespace().unwrap_or_default(),
+        uid: resource.uid().unwrap_or_default(),
+        generation: resource.metadata.generation.unwrap_or(0),
+        spec: resource.spec.clone(),
+        status: resource.status.clone().unwrap_or_default(),
+        template_hash: wanted.template_hash(),
+        image: wanted.image.clone(),
+    }
+}
+
+/// The image that a resource's sidecars are to run: its own, the one it was created with, or ours.
+#[must_use]
+pub fn image(resource: &RaftCluster, default: &str) -> String {
+    let told = resource.status.as_ref().and_then(|status| status.image.as_deref());
+    resource.spec.sidecar.image.as_deref().or(told).unwrap_or(default).to_owned()
+}
+
+fn target(pod: &v1::Pod, label: &str) -> Option<Target> {
+    let ip = pod.status.as_ref()?.pod_ip.as_deref()?;
+    let ip = ip.parse::<std::net::IpAddr>().ok()?;
+    Some(Target {
+        pod: pod.name_any(),
+        uid: pod.uid()?,
+        address: std::net::SocketAddr::new(ip, ADMIN_PORT).to_string(),
+        label: label.to_owned(),
+    })
+}
+
+async fn ask(
+    context: &Context,
+    targets: &BTreeMap<Ordinal, Target>,
+) -> BTreeMap<Ordinal, Member> {
+    let asked: Vec<_> = targets
+        .iter()
+        .map(|(ordinal, target)| {
+            let (admins, target) = (context.admins.clone(), target.clone());
+            (*ordinal, tokio::spawn(async move { admins.status(&target).await }))
+        })
+        .collect();
+    let mut members = BTreeMap::new();
+    for (ordinal, answer) in asked {
+        if let Ok(Ok(member)) = answer.await {
+            members.insert(ordinal, member);
+        }
+    }
+    members
+}
+
+fn read_set(context: &Context, set: &StatefulSet, wanted: &Wanted) -> Set {
+    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+    Set {
+        uid: set.uid().unwrap_or_default(),
+        resource_version: set.resource_version().unwrap_or_default(),
+        replicas: u32::try_from(replicas).unwrap_or(0),
+        current: context.is_current(set, wanted),
+        deleting: set.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+fn read_pod(pod: &v1::Pod) -> Pod {
+    let spec = pod.spec.as_ref();
+    let status = pod.status.as_ref();
+    let containers = spec.into_iter().flat_map(|spec| {
+        spec.init_containers.iter().flatten().chain(&spec.containers)
+    });
+    let sidecar = containers.into_iter().find(|container| container.name == SIDECAR);
+    let statuses = status.into_iter().flat_map(|status| {
+        let init = status.init_container_statuses.iter().flatten();
+        init.chain(status.container_statuses.iter().flatten())
+    });
+    let runs = statuses.into_iter().find(|status| status.name == SIDECAR).filter(|status| {
+        status.state.as_ref().is_some_and(|state| state.running.is_some())
+    });
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().any(|condition| {
+        condition.type_ == "Ready" && condition.status == "True"
+    });
+    Pod {
+        uid: pod.uid().unwrap_or_default(),
+        resource_version: pod.resource_version().unwrap_or_default(),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        ready,
+        template_hash: pod.annotations().get(TEMPLATE_HASH).cloned().unwrap_or_default(),
+        image: sidecar.and_then(|sidecar| sidecar.image.clone()).unwrap_or_default(),
+        running_image: runs.map(|status| status.image.clone()).unwrap_or_default(),
+        node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+    }
+}
+
+fn read_claims(
+    cluster: &Cluster,
+    claims: Vec<PersistentVolumeClaim>,
+) -> BTreeMap<Ordinal, Claim> {
+    let read = |claim: PersistentVolumeClaim| {
+        let name = claim.name_any();
+        let pod = name.strip_prefix(VOLUME)?.strip_prefix('-')?;
+        let read = Claim {
+            uid: claim.uid().unwrap_or_default(),
+            resource_version: claim.resource_version().unwrap_or_default(),
+            deleting: claim.metadata.deletion_timestamp.is_some(),
+            made_for: claim.labels().get(LABEL_UID).cloned().unwrap_or_default(),
+        };
+        Some((cluster.ordinal(pod)?, read))
+    };
+    claims.into_iter().filter_map(read).collect()
+}
+
+fn read_budget(budget: &PodDisruptionBudget) -> Budget {
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+    let most = budget.spec.as_ref().and_then(|spec| spec.max_unavailable.as_ref());
+    let max_unavailable = match most {
+        Some(IntOrString::Int(most)) => u32::try_from(*most).unwrap_or(0),
+        _ => u32::MAX,
+    };
+    let status = budget.status.as_ref();
+    let seen = status.and_then(|status| status.observed_generation);
+    let quiet = status.is_none_or(|status| {
+        let disrupted = status.disrupted_pods.as_ref().is_none_or(|pods| pods.is_empty());
+        max_unavailable > 0 || status.disruptions_allowed == 0 && disrupted
+    });
+    Budget { max_unavailable, observed: seen == budget.metadata.generation && quiet }
+}
