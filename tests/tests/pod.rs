@@ -7,7 +7,7 @@ use quorate_sidecar::control;
 use quorate_sidecar::dev::certificates::Authority;
 use quorate_sidecar::tls::{Tls, TlsFiles};
 use quorate_sidecar::transport;
-use quorate_tests::cluster::{Scratch, binary};
+use quorate_tests::cluster::{Process, Scratch, binary};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -296,6 +296,14 @@ async fn handed_over(pods: &mut Pods) {
     pods.start(second);
     pods.until(second, "/readyz", 200);
     assert_eq!(pods.status(second).await.boot_seq, 2);
+    // One that hangs keeps nobody.
+    let process = Process::new(pods.running[second].as_ref().expect("it runs").id());
+    process.stop();
+    let (output, took) = pods.drain(second);
+    process.resume();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && took < control::DRAIN_MAX, "{took:?}: {said}");
+    assert!(said.contains("the sidecar did not answer within 5 s"), "{said}");
     // Alone, a member has no quorum; it asked to be ready only with one.
     let rest: BTreeSet<usize> = (0..MEMBERS).filter(|member| *member != first).collect();
     rest.iter().for_each(|member| pods.kill(*member));

@@ -145,10 +145,6 @@ pub struct SidecarArgs {
     #[arg(long, env = "QUORATE_ELECTION_TIMEOUT", value_name = "TIME", default_value = "800ms")]
     pub election_timeout: String,
 
-    /// What only a pod needs
-    #[command(flatten)]
-    pub pod: PodArgs,
-
     /// What goes to standard error: error, warn, info or debug
     #[arg(long, env = "QUORATE_LOG", value_name = "LEVEL", default_value = "info")]
     pub log: String,
@@ -160,6 +156,10 @@ pub struct SidecarArgs {
     /// Die with this process, which must be the parent
     #[arg(long, value_name = "PID", hide = true)]
     pub die_with_parent: Option<i32>,
+
+    /// What only a pod needs
+    #[command(flatten)]
+    pub pod: PodArgs,
 }
 
 /// How much is said on standard error.
