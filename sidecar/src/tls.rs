@@ -4,9 +4,11 @@
 //! A certificate speaks for a member by the DNS name `MEMBER.CLUSTER.quorate` among its subject
 //! alternative names, exactly: a wildcard speaks for nobody. The name `member.CLUSTER.quorate`
 //! speaks for every member: where all share one certificate, whoever has it is a member, and which
-//! one is what its hello says and its disk proves to those who remember it. The three files are read again when
-//! they change; a broken new set leaves the last good one in use, and says so once. Sessions are
-//! never resumed: each connection is verified anew, against the CA of that moment.
+//! one is what its hello says and its disk proves to those who remember it.
+//!
+//! The three files are read again when they change; a broken new set leaves the last good one in
+//! use, and says so once. Sessions are never resumed: each connection is verified anew, against the
+//! CA of that moment.
 //!
 //! Architecture invariant: the cryptography provider is named in each configuration; there is no
 //! process default. No socket is opened here.
@@ -156,8 +158,9 @@ pub fn certificate_name(member: &str, cluster: &str) -> String {
 
 impl Tls {
     /// Reads the files. `own` is the first part of the name that the certificate must have: the
-    /// member's name (or the certificate speaks for every member), or `admin`; `cluster` is the label of `--cluster`. `report` gets one line
-    /// each time that changed files are taken up, or are of no use.
+    /// member's name (or the certificate speaks for every member), or `admin`; `cluster` is the
+    /// label of `--cluster`. `report` gets one line each time that changed files are taken up, or
+    /// are of no use.
     ///
     /// # Errors
     /// A file is missing or is not PEM, the key is not the certificate's, the certificate is not of

@@ -1,5 +1,5 @@
-//! Where the outer parts hand over: peers and clients' connections, into the driver's inbox. And who
-//! may use the admin port.
+//! Where the outer parts hand over: peers and clients' connections, into the driver's inbox. And
+//! who may use the admin port.
 
 use crate::agent::ConnectionId;
 use crate::driver::{Inbox, Work};
