@@ -13,7 +13,7 @@ RUN cargo build --release --workspace --exclude quorate-tests --exclude quorate-
  && find target/release -maxdepth 1 -type f -executable -name 'quorate*' ! -name '*.so' \
       -exec cp {} /image/usr/bin/ \; \
  && cp target/static/*/release/quorate /image/usr/lib/quorate/static/ \
- && strip --strip-debug /image/usr/bin/* /image/usr/lib/quorate/static/*
+ && strip --strip-all /image/usr/bin/* /image/usr/lib/quorate/static/*
 
 # A C library and nothing else: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12

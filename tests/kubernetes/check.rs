@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 const READY_MAX: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
-/// Serves, asks for a Service by its name and, unless it is the first, for the first pod by its own,
-/// and is ready then. A name that is asked for too early is unknown for half a minute.
+/// Serves, asks for a Service by its name and, unless it is the first, for the first pod by its
+/// own, and is ready then. A name that is asked for too early is unknown for half a minute.
 const SCRIPT: &str = "\
 echo $(hostname) > /data/name && cd /data && httpd -p 8080 && \
 until wget -qO /data/service http://web-all/name; do sleep 0.1; done; \

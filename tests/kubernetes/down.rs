@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const PLUGIN_CACHE: &str = "/var/lib/cni/results";
 /// Where a kubelet puts a link to each container's log.
 const CONTAINER_LOGS: &str = "/var/log/containers";
-/// Every kubelet of a machine listens here for plugins of devices; the last one that started has it.
+/// Every kubelet of a machine listens here for plugins of devices; the last that started has it.
 const DEVICE_SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
 /// Folders that kubelets and network plugins make outside of their own, the inner ones first.
 const SHARED: [&str; 5] = [

@@ -81,13 +81,13 @@ fn name_of(path: &Path) -> Result<&str, String> {
     name.ok_or_else(|| format!("{} has no name", path.display()))
 }
 
-/// A copy without what only a debugger reads.
+/// A copy without what only a debugger reads; it would be half of the image.
 fn stripped(binary: &Path, scratch: &Path) -> Result<Vec<u8>, String> {
     if host::find("strip").is_none() {
         return Err(format!("{}the Debian package binutils, for strip", crate::SKIPPED));
     }
     let (from, to) = (host::text(binary)?, host::text(scratch)?);
-    host::run("strip", &["--strip-debug", "-o", to, from])?;
+    host::run("strip", &["--strip-all", "-o", to, from])?;
     let content = std::fs::read(scratch).map_err(|e| format!("{to}: {e}"))?;
     std::fs::remove_file(scratch).map_err(|e| format!("{to}: {e}"))?;
     Ok(content)
