@@ -6,14 +6,15 @@ FROM rust:1-bookworm AS build
 WORKDIR /source
 COPY . .
 RUN cargo build --release --workspace --exclude quorate-tests --exclude quorate-cluster \
-      --exclude quorate-bench --exclude xtask --bins \
+      --exclude quorate-bench --exclude quorate-client --exclude xtask --bins \
  && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release -p quorate-client --bin quorate \
       --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/static \
  && mkdir -p /image/usr/bin /image/usr/lib/quorate/static \
- && find target/release -maxdepth 1 -type f -executable -name 'quorate*' ! -name '*.so' \
+ && find target/release -maxdepth 1 -type f -executable -name 'quorate-*' \
       -exec cp {} /image/usr/bin/ \; \
  && cp target/static/*/release/quorate /image/usr/lib/quorate/static/ \
- && strip --strip-all /image/usr/bin/* /image/usr/lib/quorate/static/*
+ && strip --strip-all /image/usr/bin/* /image/usr/lib/quorate/static/* \
+ && ln -s /usr/lib/quorate/static/quorate /image/usr/bin/quorate
 
 # A C library and nothing else: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12

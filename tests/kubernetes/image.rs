@@ -25,7 +25,7 @@ pub struct Product {
     pub name: String,
     /// Programs for `/usr/bin`; the first is the one that a container starts.
     pub binaries: Vec<PathBuf>,
-    /// Programs without a libc.
+    /// Programs with their libc inside; they do for `/usr/bin`, too.
     pub statics: Vec<PathBuf>,
 }
 
@@ -53,11 +53,9 @@ pub fn product(product: &Product, out: &Path) -> Result<usize, String> {
         if !libraries_of(binary)?.is_empty() {
             return Err(format!("{} needs libraries: it is not static", binary.display()));
         }
-        layer.file(
-            &format!("{STATIC}/{}", name_of(binary)?),
-            0o755,
-            &stripped(binary, &scratch)?,
-        )?;
+        let inside = format!("{STATIC}/{}", name_of(binary)?);
+        layer.file(&inside, 0o755, &stripped(binary, &scratch)?)?;
+        layer.link(&format!("/usr/bin/{}", name_of(binary)?), &inside)?;
     }
     add_libraries(&mut layer, libraries)?;
     let user = format!("{USER}:{USER}");

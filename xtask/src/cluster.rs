@@ -9,12 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// What the product's image holds: a crate, and its program. The first is what a container starts.
-const BINARIES: [(&str, &str); 3] = [
-    ("quorate-sidecar", "quorate-sidecar"),
-    ("quorate-client", "quorate"),
-    ("quorate-operator", "quorate-operator"),
-];
-/// The program that the sidecar hands to images without a libc.
+const BINARIES: [(&str, &str); 2] =
+    [("quorate-sidecar", "quorate-sidecar"), ("quorate-operator", "quorate-operator")];
+/// The program that the sidecar hands to images without a libc; in this one, it is the command.
 const STATIC: (&str, &str) = ("quorate-client", "quorate");
 const IMAGE: &str = "quorate-image.tar";
 
@@ -159,6 +156,6 @@ mod tests {
     fn the_image_has_what_the_workspace_has() {
         let packages = [json!({"name": "quorate-client"}), json!({"name": "quorate-sidecar"})];
         let names: Vec<&str> = binaries_of(&packages).iter().map(|(_, name)| *name).collect();
-        assert_eq!(names, ["quorate-sidecar", "quorate"]);
+        assert_eq!(names, ["quorate-sidecar"]);
     }
 }
