@@ -167,8 +167,8 @@ fn at_every_node(
     std::thread::scope(|scope| {
         let nodes = instance.node_numbers();
         let started: Vec<_> = nodes.map(|node| scope.spawn(move || act(node))).collect();
-        let ended = started.into_iter().map(std::thread::ScopedJoinHandle::join);
-        ended.map(|result| result.map_err(|_| "a thread panicked".to_owned())?).collect()
+        let mut ended = started.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ended.try_for_each(|result| result.map_err(|_| "a thread panicked".to_owned())?)
     })
 }
 
