@@ -256,7 +256,10 @@ impl Member {
     /// Whether a member has contact with this leader, and almost all of its log.
     #[must_use]
     pub fn has_beside(&self, member: Identity) -> bool {
-        let near = |of: &Follower| self.last.saturating_sub(of.matched) <= LAG_MAX;
+        // A short log is near by its length alone: something of it must be there.
+        let near = |of: &Follower| {
+            of.matched > 0 && self.last.saturating_sub(of.matched) <= LAG_MAX
+        };
         member == self.id || self.hears(member) && self.followers.get(&member).is_some_and(near)
     }
 
