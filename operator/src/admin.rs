@@ -4,6 +4,7 @@
 //! call ends within its time, answered or not; connections are kept by pod and dropped when they fail.
 //! Only what a sidecar says of itself is taken from it.
 
+use crate::build::ADMIN_PORT;
 use crate::certificates::Issued;
 use crate::observed::{Configuration, Follower, Identity, Member};
 use hyper_util::rt::TokioIo;
@@ -15,6 +16,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -40,8 +42,8 @@ pub struct Target {
     pub pod: String,
     /// Its UID.
     pub uid: String,
-    /// IP and port.
-    pub address: String,
+    /// The pod's address.
+    pub ip: IpAddr,
     /// The group's label in certificates.
     pub label: String,
 }
@@ -95,11 +97,11 @@ impl Admins {
         let connector = self.connector(&target.label)?;
         let name = format!("member.{}.quorate", target.label);
         let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
-        let address = target.address.clone();
+        let address = SocketAddr::new(target.ip, ADMIN_PORT);
         let dial = tower::service_fn(move |_| {
-            let (connector, name, address) = (connector.clone(), name.clone(), address.clone());
+            let (connector, name, address) = (connector.clone(), name.clone(), address);
             async move {
-                let stream = TcpStream::connect(&address).await?;
+                let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
                 Ok::<_, io::Error>(TokioIo::new(connector.connect(name, stream).await?))
             }
@@ -193,11 +195,8 @@ fn named(voters: Vec<Voter>) -> BTreeMap<Identity, String> {
 /// `None`: the answer is not one of a sidecar.
 fn member(answer: StatusResponse) -> Option<Member> {
     let follower = |of: &quorate_proto::admin::Follower| {
-        let seen = Follower {
-            matched: of.matched,
-            silent_ms: of.silent_ms,
-            quarantined: of.quarantined,
-        };
+        let seen =
+            Follower { matched: of.matched, silent_ms: of.silent_ms, quarantined: of.quarantined };
         Some((Identity::from_bytes(&of.member_id)?, seen))
     };
     Some(Member {
@@ -224,9 +223,7 @@ fn member(answer: StatusResponse) -> Option<Member> {
 /// As the contract takes members.
 #[must_use]
 pub fn voters(of: &BTreeMap<Identity, String>) -> Vec<Voter> {
-    let voter = |(id, name): (&Identity, &String)| Voter {
-        member_id: id.to_bytes(),
-        name: name.clone(),
-    };
+    let voter =
+        |(id, name): (&Identity, &String)| Voter { member_id: id.to_bytes(), name: name.clone() };
     of.iter().map(voter).collect()
 }

@@ -5,24 +5,23 @@
 //! nothing; nothing is written unless the Lease outlives the request.
 
 use crate::admin::{Target, voters};
-use crate::build::Wanted;
+use crate::build::{PEER_PORT, Wanted};
 use crate::context::Context;
 use crate::crd::{Birth, Mode};
 use crate::observe::Read;
-use crate::observed::{Identity, Ordinal};
+use crate::observed::{Identity, Member, Ordinal};
 use crate::step::Step;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
-use kube::api::{
-    Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions,
-};
+use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
 use quorate_proto::admin::{
-    BootstrapRequest, ChangeMembershipRequest, DrainRequest, RetireRequest,
+    BootstrapRequest, ChangeMembershipRequest, DrainRequest, MemberAddress, RetireRequest,
     TransferLeadershipRequest, UndrainRequest, Voter,
 };
 use serde_json::json;
+use std::net::SocketAddr;
 
 /// What one pass works with.
 pub struct Pass<'a> {
@@ -53,15 +52,12 @@ pub async fn apply(pass: &Pass<'_>, step: &Step) -> Result<(), String> {
         Step::Budget(most) => pass.budget(*most).await,
         Step::Bootstrap { seed } => pass.bootstrap(*seed).await,
         Step::Change { .. } => pass.change(step).await,
-        Step::Transfer { .. }
-        | Step::Drain(_)
-        | Step::Undrain(_)
-        | Step::Retire { .. } => pass.tell(step).await,
+        Step::Transfer { .. } | Step::Drain(_) | Step::Undrain(_) | Step::Retire { .. } => {
+            pass.tell(step).await
+        }
         Step::Evict { pod, uid } => pass.evict(*pod, uid).await,
         Step::Delete { pod, uid } => pass.delete(*pod, uid).await,
-        Step::Patch { pod, uid, resource_version } => {
-            pass.patch(*pod, uid, resource_version).await
-        }
+        Step::Patch { pod, uid, resource_version } => pass.patch(*pod, uid, resource_version).await,
         Step::Discard { claim, uid, resource_version } => {
             pass.discard(*claim, uid, resource_version).await
         }
@@ -128,7 +124,10 @@ impl Pass<'_> {
             "metadata": { "uid": uid, "resourceVersion": version },
             "spec": { "replicas": replicas },
         });
-        let params = PatchParams { field_manager: Some("quorate-operator".into()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some("quorate-operator".into()),
+            ..PatchParams::default()
+        };
         let name = self.wanted.name();
         sets.patch(&name, &params, &Patch::Merge(&patch)).await.map_err(words)?;
         Ok(())
@@ -174,10 +173,23 @@ impl Pass<'_> {
             voters: voters(vote),
             learners: voters(learners),
             abort: false,
+            addresses: self.addresses(),
         };
         let call = async |mut client: Client, request| client.change_membership(request).await;
         self.context.admins.act(self.target(*leader)?, request, call).await?;
         Ok(())
+    }
+
+    /// Where every member's peers reach it: a new pod is in no DNS for up to half a minute.
+    fn addresses(&self) -> Vec<MemberAddress> {
+        let read = self.read;
+        let members = read.observed.members.iter();
+        let address = |(ordinal, member): (&Ordinal, &Member)| {
+            let target = read.targets.get(ordinal)?;
+            let address = SocketAddr::new(target.ip, PEER_PORT).to_string();
+            Some(MemberAddress { member_id: member.id.to_bytes(), address })
+        };
+        members.filter_map(address).collect()
     }
 
     async fn tell(&self, step: &Step) -> Result<(), String> {
@@ -185,9 +197,8 @@ impl Pass<'_> {
         match step {
             Step::Transfer { leader, to } => {
                 let request = TransferLeadershipRequest { member_id: to.to_bytes() };
-                let call = async |mut client: Client, request| {
-                    client.transfer_leadership(request).await
-                };
+                let call =
+                    async |mut client: Client, request| client.transfer_leadership(request).await;
                 admins.act(self.target(*leader)?, request, call).await.map(drop)
             }
             Step::Drain(pod) => {
@@ -199,8 +210,7 @@ impl Pass<'_> {
                 admins.act(self.target(*pod)?, UndrainRequest {}, call).await.map(drop)
             }
             Step::Retire { pod, member } => {
-                let request =
-                    RetireRequest { member_id: member.to_bytes(), still_a_member: false };
+                let request = RetireRequest { member_id: member.to_bytes(), still_a_member: false };
                 let call = async |mut client: Client, request| client.retire(request).await;
                 admins.act(self.target(*pod)?, request, call).await.map(drop)
             }

@@ -27,6 +27,8 @@ pub const TEMPLATE_HASH: &str = "quorate.dev/template-hash";
 pub const SIDECAR: &str = "quorate";
 /// The claim of a member's log is called so, with the pod's name behind it.
 pub const VOLUME: &str = "quorate-log";
+/// Where members reach each other.
+pub const PEER_PORT: u16 = 7401;
 /// Of the admin port.
 pub const ADMIN_PORT: u16 = 7402;
 /// Counts changes of what the sidecar's container looks like, other than its image.
@@ -148,7 +150,7 @@ impl Wanted<'_> {
                 "publishNotReadyAddresses": true,
                 "selector": self.selector(),
                 "ports": [
-                    { "name": "peer", "port": 7401, "protocol": "TCP", "targetPort": 7401 },
+                    { "name": "peer", "port": PEER_PORT, "protocol": "TCP", "targetPort": PEER_PORT },
                     { "name": "admin", "port": ADMIN_PORT, "protocol": "TCP",
                       "targetPort": ADMIN_PORT },
                 ],
@@ -307,7 +309,7 @@ impl Wanted<'_> {
                 field("QUORATE_POD_UID", "metadata.uid"),
             ],
             "ports": [
-                { "name": "quorate-peer", "containerPort": 7401, "protocol": "TCP" },
+                { "name": "quorate-peer", "containerPort": PEER_PORT, "protocol": "TCP" },
                 { "name": "quorate-admin", "containerPort": ADMIN_PORT, "protocol": "TCP" },
                 { "name": "quorate-probe", "containerPort": 7404, "protocol": "TCP" },
             ],

@@ -97,7 +97,9 @@ impl Context {
         )?;
         let mut stale = Vec::new();
         let same = |kind: &str, object: &Value, live: Option<String>| {
-            live.is_some_and(|live| self.is_fresh(wanted, kind, &Mark { wanted: hash(object), live }))
+            live.is_some_and(|live| {
+                self.is_fresh(wanted, kind, &Mark { wanted: hash(object), live })
+            })
         };
         let version = |metadata: &Option<String>| metadata.clone();
         let live = service.and_then(|live| version(&live.metadata.resource_version));
@@ -118,9 +120,10 @@ impl Context {
 
     fn is_good(&self, secret: &Secret, wanted: &Wanted) -> bool {
         let told = secret.annotations();
-        let ours = secret.owner_references().iter().any(|owner| {
-            Some(&owner.uid) == wanted.cluster.metadata.uid.as_ref()
-        });
+        let ours = secret
+            .owner_references()
+            .iter()
+            .any(|owner| Some(&owner.uid) == wanted.cluster.metadata.uid.as_ref());
         let due = told.get(RENEW_ON).is_none_or(|day| is_due(day));
         ours && !due && told.get(AUTHORITY) == Some(&hash(&self.authority.cert))
     }

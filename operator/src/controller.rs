@@ -79,9 +79,9 @@ pub async fn run(
         [] => vec![None],
         some => some.iter().map(|name| Some(name.as_str())).collect(),
     };
-    let loops = scopes.into_iter().map(|namespace| {
-        one(&client, namespace, Arc::clone(&shared), end.clone())
-    });
+    let loops = scopes
+        .into_iter()
+        .map(|namespace| one(&client, namespace, Arc::clone(&shared), end.clone()));
     futures_util::future::join_all(loops).await;
 }
 
@@ -97,8 +97,10 @@ where
 }
 
 /// The resource that a labelled object belongs to.
-fn owner(labels: &std::collections::BTreeMap<String, String>, namespace: Option<String>)
--> Option<ObjectRef<RaftCluster>> {
+fn owner(
+    labels: &std::collections::BTreeMap<String, String>,
+    namespace: Option<String>,
+) -> Option<ObjectRef<RaftCluster>> {
     let name = labels.get(LABEL_CLUSTER)?;
     Some(ObjectRef::new(name).within(&namespace?))
 }
@@ -151,7 +153,9 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     let plan = plan(&read.observed);
     let told = told(&read.observed, &plan, &wanted.image).map_err(Failed)?;
     let before = resource.status.clone().unwrap_or_default();
-    let resource = if told == before { resource.clone() } else {
+    let resource = if told == before {
+        resource.clone()
+    } else {
         write(&api, &resource, told, &shared).await?
     };
     announce(&shared, &resource, &before, &plan).await;
@@ -164,12 +168,7 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     }))
 }
 
-async fn act(
-    shared: &Shared,
-    wanted: &Wanted<'_>,
-    read: &Read,
-    plan: &Plan,
-) -> Result<(), Failed> {
+async fn act(shared: &Shared, wanted: &Wanted<'_>, read: &Read, plan: &Plan) -> Result<(), Failed> {
     let pass = Pass { context: &shared.context, wanted, read };
     let name = wanted.name();
     if !matches!(plan.step, Step::Rest | Step::Await | Step::Blocked) {

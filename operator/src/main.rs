@@ -81,9 +81,9 @@ fn main() -> ExitCode {
 
 fn print_definition() -> ExitCode {
     let text = serde_yaml::to_string(&crd::definition());
-    let written = text.map_err(std::io::Error::other).and_then(|text| {
-        std::io::stdout().write_all(text.as_bytes())
-    });
+    let written = text
+        .map_err(std::io::Error::other)
+        .and_then(|text| std::io::stdout().write_all(text.as_bytes()));
     if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(74) }
 }
 

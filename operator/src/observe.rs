@@ -4,7 +4,7 @@
 
 use crate::admin::Target;
 use crate::build::{
-    ADMIN_PORT, LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, SIDECAR, TEMPLATE_HASH, VOLUME, Wanted,
+    LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, SIDECAR, TEMPLATE_HASH, VOLUME, Wanted,
 };
 use crate::context::Context;
 use crate::crd::RaftCluster;
@@ -39,9 +39,7 @@ pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kub
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), &namespace);
     let mine = ListParams::default().labels(&format!("{LABEL_CLUSTER}={name}"));
-    let members = mine.clone().labels(&format!(
-        "{LABEL_CLUSTER}={name},{LABEL_COMPONENT}=member"
-    ));
+    let members = mine.clone().labels(&format!("{LABEL_CLUSTER}={name},{LABEL_COMPONENT}=member"));
     let (set, pods, claims, budget, stale) = tokio::try_join!(
         sets.get_opt(&name),
         pods.list(&members),
@@ -52,10 +50,8 @@ pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kub
     let by_ordinal = |pod: v1::Pod| Some((cluster.ordinal(&pod.name_any())?, pod));
     let pods: BTreeMap<Ordinal, v1::Pod> = pods.into_iter().filter_map(by_ordinal).collect();
     let label = wanted.certificate_label();
-    let targets: BTreeMap<Ordinal, Target> = pods
-        .iter()
-        .filter_map(|(ordinal, pod)| Some((*ordinal, target(pod, &label)?)))
-        .collect();
+    let targets: BTreeMap<Ordinal, Target> =
+        pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, target(pod, &label)?))).collect();
     let members = ask(context, &targets).await;
     let observed = Observed {
         now_s: jiff::Timestamp::now().as_second(),
@@ -93,19 +89,11 @@ pub fn image(resource: &RaftCluster, default: &str) -> String {
 
 fn target(pod: &v1::Pod, label: &str) -> Option<Target> {
     let ip = pod.status.as_ref()?.pod_ip.as_deref()?;
-    let ip = ip.parse::<std::net::IpAddr>().ok()?;
-    Some(Target {
-        pod: pod.name_any(),
-        uid: pod.uid()?,
-        address: std::net::SocketAddr::new(ip, ADMIN_PORT).to_string(),
-        label: label.to_owned(),
-    })
+    let ip = ip.parse().ok()?;
+    Some(Target { pod: pod.name_any(), uid: pod.uid()?, ip, label: label.to_owned() })
 }
 
-async fn ask(
-    context: &Context,
-    targets: &BTreeMap<Ordinal, Target>,
-) -> BTreeMap<Ordinal, Member> {
+async fn ask(context: &Context, targets: &BTreeMap<Ordinal, Target>) -> BTreeMap<Ordinal, Member> {
     let asked: Vec<_> = targets
         .iter()
         .map(|(ordinal, target)| {
@@ -136,21 +124,23 @@ fn read_set(context: &Context, set: &StatefulSet, wanted: &Wanted) -> Set {
 fn read_pod(pod: &v1::Pod) -> Pod {
     let spec = pod.spec.as_ref();
     let status = pod.status.as_ref();
-    let containers = spec.into_iter().flat_map(|spec| {
-        spec.init_containers.iter().flatten().chain(&spec.containers)
-    });
+    let containers = spec
+        .into_iter()
+        .flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
     let sidecar = containers.into_iter().find(|container| container.name == SIDECAR);
     let statuses = status.into_iter().flat_map(|status| {
         let init = status.init_container_statuses.iter().flatten();
         init.chain(status.container_statuses.iter().flatten())
     });
-    let runs = statuses.into_iter().find(|status| status.name == SIDECAR).filter(|status| {
-        status.state.as_ref().is_some_and(|state| state.running.is_some())
-    });
+    let runs = statuses
+        .into_iter()
+        .find(|status| status.name == SIDECAR)
+        .filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
     let conditions = status.and_then(|status| status.conditions.as_ref());
-    let ready = conditions.into_iter().flatten().any(|condition| {
-        condition.type_ == "Ready" && condition.status == "True"
-    });
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     Pod {
         uid: pod.uid().unwrap_or_default(),
         resource_version: pod.resource_version().unwrap_or_default(),
@@ -163,10 +153,7 @@ fn read_pod(pod: &v1::Pod) -> Pod {
     }
 }
 
-fn read_claims(
-    cluster: &Cluster,
-    claims: Vec<PersistentVolumeClaim>,
-) -> BTreeMap<Ordinal, Claim> {
+fn read_claims(cluster: &Cluster, claims: Vec<PersistentVolumeClaim>) -> BTreeMap<Ordinal, Claim> {
     let read = |claim: PersistentVolumeClaim| {
         let name = claim.name_any();
         let pod = name.strip_prefix(VOLUME)?.strip_prefix('-')?;

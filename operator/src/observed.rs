@@ -257,9 +257,8 @@ impl Member {
     #[must_use]
     pub fn has_beside(&self, member: Identity) -> bool {
         // A short log is near by its length alone: something of it must be there.
-        let near = |of: &Follower| {
-            of.matched > 0 && self.last.saturating_sub(of.matched) <= LAG_MAX
-        };
+        let near =
+            |of: &Follower| of.matched > 0 && self.last.saturating_sub(of.matched) <= LAG_MAX;
         member == self.id || self.hears(member) && self.followers.get(&member).is_some_and(near)
     }
 

@@ -102,7 +102,9 @@ fn members(o: &Observed) -> Vec<MemberStatus> {
         None => {
             for told in o.cluster.status.members.iter().filter(|told| told.role != "None") {
                 let role = if told.role == "Voter" { "Voter" } else { "Learner" };
-                of.extend(Identity::parse(&told.member_id).map(|id| (id, (told.name.clone(), role))));
+                of.extend(
+                    Identity::parse(&told.member_id).map(|id| (id, (told.name.clone(), role))),
+                );
             }
         }
     }

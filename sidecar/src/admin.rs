@@ -4,18 +4,20 @@ use crate::api::Node;
 use crate::clock;
 use crate::driver::{Bootstrap, Inbox, Retire, StatusView, Work};
 use crate::member::Event;
+use crate::peer::Peers;
 use crate::replica::Event as ReplicaEvent;
 use crate::wal;
 use quorate_locks::{Command, limits};
 use quorate_proto::admin::members_server::Members;
 use quorate_proto::admin::{
     BootstrapRequest, BootstrapResponse, ChangeMembershipRequest, ChangeMembershipResponse,
-    DrainRequest, DrainResponse, Follower, RetireRequest, RetireResponse, StatusRequest,
-    StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse, UndrainRequest,
-    UndrainResponse, Voter,
+    DrainRequest, DrainResponse, Follower, MemberAddress, RetireRequest, RetireResponse,
+    StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
+    UndrainRequest, UndrainResponse, Voter,
 };
 use quorate_raft::{Change, Configuration, Index, MemberId, Outcome, Refused, Standing};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,13 +37,14 @@ const HANDOVER_LOOK: Duration = Duration::from_millis(5);
 pub struct Admin {
     inbox: Inbox,
     node: Arc<Node>,
+    peers: Peers,
 }
 
 impl Admin {
     /// An admin service in front of this inbox.
     #[must_use]
-    pub fn new(inbox: Inbox, node: Arc<Node>) -> Admin {
-        Admin { inbox, node }
+    pub fn new(inbox: Inbox, node: Arc<Node>, peers: Peers) -> Admin {
+        Admin { inbox, node, peers }
     }
 
     async fn view(&self) -> Result<StatusView, Status> {
@@ -109,6 +112,28 @@ fn members(voters: Vec<Voter>) -> Result<BTreeMap<MemberId, String>, Status> {
         }
     }
     Ok(members)
+}
+
+/// Where members are, as the caller knows.
+fn addresses(told: &[MemberAddress]) -> Result<Vec<(MemberId, SocketAddr)>, Status> {
+    let address = |told: &MemberAddress| {
+        let member = MemberId(identity("addresses.member_id", &told.member_id)?);
+        let address = told.address.parse().map_err(|_| {
+            Status::invalid_argument(format!(
+                "addresses.address is {:?}; it is IP:PORT, 10.0.0.7:7401, say",
+                told.address
+            ))
+        })?;
+        Ok((member, address))
+    };
+    if told.len() > Configuration::MEMBERS_MAX {
+        return Err(Status::invalid_argument(format!(
+            "addresses are {}; at most {} are allowed",
+            told.len(),
+            Configuration::MEMBERS_MAX
+        )));
+    }
+    told.iter().map(address).collect()
 }
 
 fn change(asked: ChangeMembershipRequest) -> Result<Change, Status> {
@@ -256,7 +281,12 @@ impl Members for Admin {
         &self,
         request: Request<ChangeMembershipRequest>,
     ) -> Result<Response<ChangeMembershipResponse>, Status> {
-        let change = change(request.into_inner())?;
+        let asked = request.into_inner();
+        let addresses = addresses(&asked.addresses)?;
+        let change = change(asked)?;
+        for (member, address) in addresses {
+            self.peers.told_address(member, address);
+        }
         let (sender, receiver) = oneshot::channel();
         self.inbox.push(Work::Change(change, sender));
         match receiver.await {

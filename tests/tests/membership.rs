@@ -74,6 +74,7 @@ impl Group {
             voters: self.named(voters),
             learners: self.named(learners),
             abort: false,
+            addresses: Vec::new(),
         };
         let answer = self.admins[leader].change_membership(request).await?;
         Ok(answer.into_inner().configuration_index)
@@ -204,6 +205,7 @@ fn changes_that_cannot_be_are_refused_with_their_reason() {
             voters: group.named(&[0, 1]),
             learners: Vec::new(),
             abort: false,
+            addresses: Vec::new(),
         };
         let answer = group.admins[leader].change_membership(request.clone()).await;
         refused(answer.map(|_| 0), "expected_configuration_index");

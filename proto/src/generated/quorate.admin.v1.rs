@@ -128,6 +128,19 @@ pub struct ChangeMembershipRequest {
     /// Gives up the joint change under way instead: its old voters decide alone again.
     #[prost(bool, tag = "4")]
     pub abort: bool,
+    /// Where members are, as far as the caller knows: a new one may be in no DNS yet. Kept in memory only, and tried
+    /// first, until the member says so itself.
+    #[prost(message, repeated, tag = "5")]
+    pub addresses: ::prost::alloc::vec::Vec<MemberAddress>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberAddress {
+    /// 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub member_id: ::prost::alloc::vec::Vec<u8>,
+    /// Its peer port: IP:PORT.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangeMembershipResponse {

@@ -271,6 +271,11 @@ impl Peers {
         });
     }
 
+    /// Somebody who may knows where a member is. What it says itself counts more, and comes later.
+    pub fn told_address(&self, member: MemberId, address: SocketAddr) {
+        self.shared.lock().shown.entry(member).or_insert(address);
+    }
+
     /// This member belongs to this cluster now.
     pub fn set_cluster(&self, cluster: u128) {
         self.shared.set_cluster(cluster);

@@ -503,7 +503,8 @@ async fn greet(
 ) -> Result<Option<Frame>, Option<Status>> {
     let channel = transport::channel(address, SOON, (tls, "member-1")).await.map_err(|_| None)?;
     let (from, name, boot) = (MemberId(2), name.to_owned(), boots[boots.len() - 1]);
-    let greeting = Greeting { cluster: Some(CLUSTER), from, to: None, boot, boots, name, address: None };
+    let greeting =
+        Greeting { cluster: Some(CLUSTER), from, to: None, boot, boots, name, address: None };
     let frames = tokio_stream::iter([convert::hello(&greeting)]);
     let mut client = PeerClient::new(channel);
     let mut answer = client.stream(frames).await.map_err(Some)?.into_inner();

@@ -295,7 +295,7 @@ fn serve_admin(
     tasks: &mut JoinSet<()>,
 ) {
     let Parts { config, inbox, node, tls, .. } = parts;
-    let admin = Admin::new(inbox.clone(), Arc::clone(node));
+    let admin = Admin::new(inbox.clone(), Arc::clone(node), parts.peers.clone());
     if let Some(listener) = control {
         let service = MembersServer::new(Control::new(admin.clone()));
         let incoming = clients.unix(listener);

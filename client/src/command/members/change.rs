@@ -20,6 +20,7 @@ pub async fn run(group: &Group, args: &ChangeArgs, output: Output) -> Result<()>
         voters: voters.clone(),
         learners: learners.clone(),
         abort: args.abort,
+        addresses: Vec::new(),
     };
     let answer = leader.members().change_membership(request).await?;
     let index = answer.into_inner().configuration_index;
