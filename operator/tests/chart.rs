@@ -3,6 +3,7 @@
 //! `REWRITE=1` writes the definition into `crds/` and into the chart. What Helm and an API server
 //! say of the chart is tried on a real Kubernetes.
 
+use quorate_operator::build;
 use quorate_operator::crd::{self, RaftCluster};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -135,6 +136,15 @@ fn the_rights_are_the_least() {
             }
         }
     }
+}
+
+#[test]
+fn the_guard_looks_for_the_labels_that_objects_get() {
+    let guard = text("charts/quorate/templates/guard.yaml");
+    let managed = format!("{}: {}", build::LABEL_MANAGED, build::OPERATOR);
+    assert!(guard.contains(&managed), "{managed}");
+    let cluster = format!("contains('{}=')", build::LABEL_CLUSTER);
+    assert!(guard.contains(&cluster), "{cluster}");
 }
 
 /// The first thing in `part` that is not in `whole`.
