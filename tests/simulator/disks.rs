@@ -5,7 +5,7 @@
 
 use crate::simulator::checker::Broken;
 use crate::simulator::node::{Log, Rot};
-use crate::simulator::world::World;
+use crate::simulator::world::{Happening, World};
 use quorate_sidecar::wal::{FileName, Source as _};
 
 const MILLI: u64 = 1_000_000;
@@ -40,11 +40,13 @@ impl World {
 
     /// The next write of this member is reported as done, and goes nowhere or to another place.
     pub(super) fn lead_astray(&mut self, seat: usize) {
-        let elsewhere = self.random.permille(500);
+        let elsewhere = self.random.permille(350);
         let n = &mut self.nodes[seat];
         let Some(member) = n.member.as_mut().filter(|_| n.rot == Rot::None) else { return };
         member.replica_mut().disk_mut().lead_astray(elsewhere);
         n.rot = Rot::Astray;
+        // What shows that such a write is not there is its mark, and a power cut may lose that.
+        n.power_fails_once_durable = self.random.permille(700);
         let nanos = self.random.between(1, 3_000) * MILLI;
         self.crash_after(seat, nanos);
         self.start_after(seat, nanos + MILLI);
@@ -57,6 +59,12 @@ impl World {
         disk.set_capacity(disk.used().max(1));
         let nanos = self.random.between(2_000, 15_000) * MILLI;
         self.room_after(seat, nanos);
+        if self.random.permille(300) {
+            // Often it also starts while there is none.
+            let (soon, power) = (self.random.between(0, 2_000) * MILLI, self.random.permille(500));
+            self.after(soon, Happening::Kill { seat, power });
+            self.start_after(seat, soon + MILLI);
+        }
     }
 
     /// There is room again.

@@ -107,7 +107,7 @@ const KINDS: [(Fault, &str, u64); 33] = [
     (Fault::Turns, "new leaders killed in turns", 8),
     (Fault::DiskLost, "disk lost", 5),
     (Fault::Flip, "bit flipped at rest", 5),
-    (Fault::Astray, "write gone astray", 5),
+    (Fault::Astray, "write gone astray", 8),
     (Fault::Refused, "write refused by the device", 4),
     (Fault::Full, "disk full", 4),
     (Fault::Bridge, "two halves and a bridge", 5),
@@ -121,7 +121,7 @@ const KINDS: [(Fault, &str, u64); 33] = [
 ];
 
 /// What comes of faults and of the operator, and must come too.
-const CONSEQUENCES: [&str; 14] = [
+const CONSEQUENCES: [&str; 19] = [
     "new leader killed",
     "new leader cut off",
     "voter killed as it votes",
@@ -134,8 +134,13 @@ const CONSEQUENCES: [&str; 14] = [
     "membership change refused",
     "membership change unknown",
     "snapshot over a configuration",
+    "joint change given up by the operator",
     "damage found at the start",
+    "damage that only others can see",
+    "damage that changed nothing",
+    "disk failed an operation",
     "disk found full",
+    "disk has room again",
 ];
 
 impl Fault {

@@ -5,7 +5,7 @@
 
 use crate::simulator::checker::Broken;
 use crate::simulator::node::Rot;
-use crate::simulator::world::{SEATS, World};
+use crate::simulator::world::{Happening, SEATS, World};
 use quorate_raft::{Change, Configuration, Index, MemberId, Outcome, RoleName};
 use quorate_sidecar::member::Event;
 use quorate_sidecar::replica::Event as ReplicaEvent;
@@ -63,25 +63,45 @@ impl World {
         let Some(member) = &self.nodes[leader].member else { return };
         let node = member.replica().node();
         let (expected, now) = (node.configuration_index(), node.configuration().clone());
-        let change = if now.is_joint() {
+        if now.is_joint() {
             // Mostly it is patient.
-            if !self.random.permille(150) {
-                return;
+            if self.random.permille(150) {
+                self.give_up(leader);
             }
-            self.count("joint change given up by the operator");
-            Change::Abort { expected }
-        } else {
-            match self.wanted(&now) {
-                Some((voters, learners)) => Change::To { expected, voters, learners },
-                None => return,
-            }
-        };
-        self.changes += 1;
-        if let Change::To { voters, .. } = &change {
-            self.asked.insert(self.changes, (leader, voters.clone()));
+            return;
         }
+        let Some((voters, learners)) = self.wanted(&now) else { return };
+        self.changes += 1;
+        self.asked.insert(self.changes, (leader, voters.clone()));
+        self.ask(leader, Change::To { expected, voters, learners });
+    }
+
+    fn ask(&mut self, leader: usize, change: Change) {
         let event = ReplicaEvent::Change(self.changes, change);
         self.deliver(leader, Event::Replica(event));
+    }
+
+    /// A leader has another configuration. A joint one mostly lasts for a few syncs only: to give
+    /// it up in that time, the operator must have thought of it before.
+    pub(super) fn think_again(&mut self, seat: usize) {
+        let joint = self.nodes[seat].known.1.is_joint() && self.leading() == Some(seat);
+        if joint && !self.healed && self.random.permille(100) {
+            let soon = self.random.between(0, 4 * self.profile.latency_ns);
+            self.after(soon, Happening::GiveUp(seat));
+        }
+    }
+
+    /// The operator wants the old voters back.
+    pub(super) fn give_up(&mut self, leader: usize) {
+        let Some(member) = &self.nodes[leader].member else { return };
+        let node = member.replica().node();
+        if self.healed || node.role() != RoleName::Leader || !node.configuration().is_joint() {
+            return;
+        }
+        let expected = node.configuration_index();
+        self.count("joint change given up by the operator");
+        self.changes += 1;
+        self.ask(leader, Change::Abort { expected });
     }
 
     /// Other voters, by chance; who has lost his disk for good is replaced first.

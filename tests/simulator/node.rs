@@ -127,6 +127,8 @@ pub struct SimNode {
     pub rot: Rot,
     /// At its next start it sends one entry at a time.
     pub one_at_a_time: bool,
+    /// Its power fails as soon as its disk has told of one more durable write.
+    pub power_fails_once_durable: bool,
     /// The power of the machine failed since the last start.
     pub power_failed: bool,
     /// It was as far when it last ran: what it had durable, and who voted then.
@@ -166,6 +168,7 @@ impl SimNode {
             id,
             rot: Rot::None,
             one_at_a_time: false,
+            power_fails_once_durable: false,
             power_failed: false,
             durable: Index(0),
             known: Default::default(),
@@ -239,6 +242,7 @@ impl SimNode {
         self.disk = Some(disk);
         self.stopped = Some(member);
         self.power_failed = power;
+        self.power_fails_once_durable = false;
         self.inbox.clear();
         self.alarm += 1;
     }

@@ -81,8 +81,8 @@ pub(super) enum Happening {
     Link { from: usize, to: usize, works: bool },
     /// A full disk has room again.
     Room(usize),
-    /// A member is killed, and does not come back by itself.
-    Kill(usize),
+    /// A member is killed, or its power fails, and it does not come back by itself.
+    Kill { seat: usize, power: bool },
     /// The next fault.
     Fault,
     /// A stopped member starts again.
@@ -91,6 +91,8 @@ pub(super) enum Happening {
     DiskHeals(usize),
     /// The operator looks at the membership.
     Operate,
+    /// The operator gives up the change that this leader is in, if it still is.
+    GiveUp(usize),
     /// Everything works from here on.
     Heal,
 }
@@ -401,13 +403,14 @@ impl World {
                 self.swing = None;
                 self.usual_latency = [self.profile.latency_ns; SEATS];
             }
-            Happening::Kill(node) => {
+            Happening::Kill { seat, power } => {
                 if !self.healed {
-                    self.kill(node, false)?;
+                    self.kill(seat, power)?;
                 }
             }
             Happening::Fault => self.fault(),
             Happening::Operate => self.operate(),
+            Happening::GiveUp(leader) => self.give_up(leader),
             Happening::Link { from, to, works } => {
                 if works {
                     self.network.mend(from, to);
@@ -476,8 +479,12 @@ impl World {
         self.checker.member(member, &mut n.checked)?;
         let known = n.known.0;
         n.observe();
-        if installed > 0 && n.known.0 != known {
+        let news = n.known.0 != known;
+        if installed > 0 && news {
             *self.faults.entry("snapshot over a configuration").or_default() += 1;
+        }
+        if news {
+            self.think_again(node);
         }
         let won = self.checker.leader_changes > leaders;
         self.durable_by_a_majority(node)?;
@@ -576,6 +583,12 @@ impl World {
         let (durable, space, failed) = (disk.completed(now), disk.space_changed(), disk.failed());
         if let Some(seq) = durable {
             self.deliver(node, Event::Replica(ReplicaEvent::Durable(seq)));
+            if std::mem::take(&mut self.nodes[node].power_fails_once_durable) {
+                // Once the member knows, and before the next sync.
+                let soon = self.random.between(40, 100) * MICRO;
+                self.after(soon, Happening::Kill { seat: node, power: true });
+                self.start_after(node, soon + MILLI);
+            }
         }
         if let Some(full) = space {
             self.count(if full { "disk found full" } else { "disk has room again" });
@@ -665,7 +678,7 @@ impl World {
 
     /// Half of the time what a member sent, and nobody received yet, is lost.
     pub(super) fn crash_after(&mut self, node: usize, nanos: u64) {
-        self.after(nanos, Happening::Kill(node));
+        self.after(nanos, Happening::Kill { seat: node, power: false });
     }
 
     pub(super) fn start_after(&mut self, node: usize, nanos: u64) {
