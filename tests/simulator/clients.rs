@@ -128,10 +128,10 @@ impl World {
     }
 
     fn succeeded(&mut self) {
-        self.acknowledged += 1;
+        self.report.acknowledged += 1;
         let (before, fault) = std::mem::replace(&mut self.success, (self.now, None));
         if let Some(fault) = fault {
-            self.gaps.entry(fault).or_default().add(self.now - before);
+            self.report.gaps.entry(fault).or_default().add(self.now - before);
         }
     }
 }

@@ -188,18 +188,15 @@ pub struct World {
     pub(super) wakes: Vec<u64>,
     pub(super) checker: Checker,
     pub(super) history: History,
-    pub(super) acknowledged: u64,
+    /// What it has come to so far.
+    pub(super) report: Report,
     /// When somebody last succeeded, and the first fault since.
     pub(super) success: (u64, Option<&'static str>),
-    pub(super) gaps: BTreeMap<&'static str, Gaps>,
-    installs: u64,
-    pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) profile: Profile,
     pub(super) healed: bool,
     /// The last applied index at that time.
     healed_at: u64,
     pub(super) probed: Vec<bool>,
-    broken: Option<Broken>,
 }
 
 impl World {
@@ -248,16 +245,12 @@ impl World {
             wakes: vec![u64::MAX; CLIENTS],
             checker: Checker::default(),
             history: History::default(),
-            acknowledged: 0,
+            report: Report::default(),
             success: (0, None),
-            gaps: BTreeMap::new(),
-            installs: 0,
-            faults: BTreeMap::new(),
             profile,
             healed: false,
             healed_at: 0,
             probed: vec![false; CLIENTS],
-            broken: None,
         }
     }
 
@@ -268,26 +261,26 @@ impl World {
         self.begin();
         let end = seconds * SECOND;
         self.at(end - 12 * SECOND, Happening::Heal);
-        while self.broken.is_none() {
+        while self.report.broken.is_none() {
             let Some(((time, _), happening)) = self.queue.pop_first() else { break };
             if time > end {
                 break;
             }
             self.now = time;
             if let Err(broken) = self.happen(happening) {
-                self.broken = Some(broken);
+                self.report.broken = Some(broken);
             }
         }
-        if self.broken.is_none() {
-            self.broken = self.orphaned().err();
+        if self.report.broken.is_none() {
+            self.report.broken = self.orphaned().err();
         }
         let history = std::mem::take(&mut self.history);
         let explained = ("answer explained by one order", history.operations());
         *self.checker.checks.entry(explained.0).or_default() += explained.1;
-        if self.broken.is_none() {
-            self.broken = history.check().err();
+        if self.report.broken.is_none() {
+            self.report.broken = history.check().err();
         }
-        self.report(end)
+        self.finish(end)
     }
 
     /// After a healthy end longer than any TTL no session is left that its client gave up before.
@@ -305,34 +298,28 @@ impl World {
         }
     }
 
-    fn report(self, end: u64) -> Report {
-        let leader_changes = self.checker.leader_changes;
-        let mut faults = self.faults;
+    fn finish(mut self, end: u64) -> Report {
         for (kind, count) in [
             ("message lost", self.network.lost),
             ("message copied", self.network.copied),
             ("message cut", self.network.cut),
         ] {
-            *faults.entry(kind).or_default() += count;
+            *self.report.faults.entry(kind).or_default() += count;
         }
         Report {
             nanos: end.min(self.now.max(1)),
-            acknowledged: self.acknowledged,
-            leader_changes,
-            installs: self.installs,
-            faults,
+            leader_changes: self.checker.leader_changes,
             checks: self.checker.checks,
-            gaps: self.gaps,
             trace: self.trace.hash(),
             events: self.trace.lines(),
-            broken: self.broken,
+            ..self.report
         }
     }
 
     pub(super) fn begin(&mut self) {
         for i in 0..SEATS {
             if let Err(broken) = self.start(i) {
-                self.broken = Some(broken);
+                self.report.broken = Some(broken);
                 return;
             }
         }
@@ -473,7 +460,7 @@ impl World {
         }
         member.flush(local, &mut actions);
         let installed = member.replica().counts().snapshots_installed - installs;
-        self.installs += installed;
+        self.report.installs += installed;
         let disk = member.replica_mut().disk_mut();
         self.trace.line(now, format_args!("{node} disk {:016x}", disk.hash()));
         self.checker.member(member, &mut n.checked)?;
@@ -481,7 +468,7 @@ impl World {
         n.observe();
         let news = n.known.0 != known;
         if installed > 0 && news {
-            *self.faults.entry("snapshot over a configuration").or_default() += 1;
+            *self.report.faults.entry("snapshot over a configuration").or_default() += 1;
         }
         if news {
             self.think_again(node);
@@ -612,7 +599,7 @@ impl World {
                 let of = Life { id: self.nodes[node].id, boot: self.nodes[node].boot };
                 if let Some(term) = vote(&message) {
                     if let Err(broken) = self.checker.vote(self.nodes[node].id, term, to) {
-                        self.broken = Some(broken);
+                        self.report.broken = Some(broken);
                     }
                     self.after_a_vote(node);
                     self.voted(node, at);
@@ -629,7 +616,8 @@ impl World {
             Action::Changed(request, outcome) => self.changed(request, &outcome),
             Action::Quarantine { member, holds, acknowledged } => {
                 let (holds, had) = (holds.0, acknowledged.0);
-                self.broken = Some(format!("{member} holds {holds}, and had acknowledged {had}"));
+                self.report.broken =
+                    Some(format!("{member} holds {holds}, and had acknowledged {had}"));
             }
             Action::Finish(_, Ok(None)) | Action::Configuration(_) | Action::Ignored(..) => {}
         }
@@ -659,7 +647,7 @@ impl World {
 
     /// One more of this kind happened.
     pub(super) fn count(&mut self, kind: &'static str) {
-        *self.faults.entry(kind).or_default() += 1;
+        *self.report.faults.entry(kind).or_default() += 1;
     }
 
     fn fault(&mut self) {
@@ -672,7 +660,7 @@ impl World {
         self.trace.line(self.now, format_args!("fault {fault:?}"));
         self.success.1.get_or_insert(fault.name());
         if let Err(broken) = self.inflict(fault) {
-            self.broken = Some(broken);
+            self.report.broken = Some(broken);
         }
     }
 
