@@ -48,7 +48,7 @@ impl World {
         // What shows that such a write is not there is its mark, and a power cut may lose that.
         n.power_fails_once_durable = self.random.permille(700);
         let nanos = self.random.between(1, 3_000) * MILLI;
-        self.crash_after(seat, nanos);
+        self.after(nanos, Happening::Kill { seat, power: false });
         self.start_after(seat, nanos + MILLI);
     }
 
@@ -58,7 +58,7 @@ impl World {
         let disk = member.replica_mut().disk_mut();
         disk.set_capacity(disk.used().max(1));
         let nanos = self.random.between(2_000, 15_000) * MILLI;
-        self.room_after(seat, nanos);
+        self.after(nanos, Happening::Room(seat));
         if self.random.permille(300) {
             // Often it also starts while there is none.
             let (soon, power) = (self.random.between(0, 2_000) * MILLI, self.random.permille(500));

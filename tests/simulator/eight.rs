@@ -172,12 +172,8 @@ impl World {
     }
 
     /// These hear each other, and nobody else.
-    fn separate(&mut self, these: &[usize]) {
-        for one in these {
-            for other in (0..self.nodes.len()).filter(|other| !these.contains(other)) {
-                self.network.cut(*one, other);
-                self.network.cut(other, *one);
-            }
-        }
+    pub(super) fn separate(&mut self, these: &[usize]) {
+        let others = (0..self.nodes.len()).filter(|other| !these.contains(other));
+        self.network.sever(these, &others.collect::<Vec<_>>());
     }
 }

@@ -3,7 +3,7 @@
 use crate::simulator::checker::Broken;
 use crate::simulator::node::Rot;
 use crate::simulator::random::Random;
-use crate::simulator::world::{CLIENTS, SEATS, World};
+use crate::simulator::world::{CLIENTS, Happening, SEATS, World};
 use quorate_sidecar::member::Event;
 use quorate_sidecar::replica::Event as ReplicaEvent;
 
@@ -293,7 +293,7 @@ impl World {
         self.count("voter killed as it votes");
         // While the write of it is under way, often after the vote arrived.
         let dies = self.random.between(0, self.usual_latency[node]);
-        self.crash_after(node, dies);
+        self.after(dies, Happening::Kill { seat: node, power: false });
         let down = self.random.between(MILLI, 10 * MILLI);
         self.start_after(node, dies + down);
     }
@@ -325,15 +325,9 @@ impl World {
         if seats.len() < 2 {
             return;
         }
-        for at in (1..seats.len()).rev() {
-            let other = self.random.index(at + 1);
-            seats.swap(at, other);
-        }
+        self.random.shuffle(&mut seats);
         let (left, right) = seats.split_at(seats.len() / 2);
-        for (one, other) in left.iter().flat_map(|one| right.iter().map(move |two| (*one, *two))) {
-            self.network.cut(one, other);
-            self.network.cut(other, one);
-        }
+        self.network.sever(left, right);
         // A slow disk, often: then what it says and what it keeps lie far apart.
         self.usual_latency[node] = *self.random.pick(&[LATENCY_NS, 20 * MILLI, 60 * MILLI]);
         self.usual_disk(node);
@@ -346,7 +340,7 @@ impl World {
             // All begin anew: then both halves may win by this one's vote, and stand at about the
             // same time.
             for whom in &seats {
-                self.crash_after(*whom, 0);
+                self.after(0, Happening::Kill { seat: *whom, power: false });
                 let down = self.random.between(MILLI, 20 * MILLI);
                 self.start_after(*whom, down);
             }
@@ -354,13 +348,13 @@ impl World {
         let mut at = 0;
         for _ in 0..10 {
             at += self.random.between(0, 90 * MILLI);
-            self.crash_after(node, at);
+            self.after(at, Happening::Kill { seat: node, power: false });
             at += self.random.between(2 * MILLI, 15 * MILLI);
             self.start_after(node, at);
         }
         at += self.random.between(0, 1_500 * MILLI);
         for seat in left {
-            self.uncut_after(*seat, at);
+            self.after(at, Happening::Uncut(*seat));
         }
     }
 
@@ -368,10 +362,7 @@ impl World {
         match fault {
             Fault::Partition => {
                 let node = if self.random.permille(500) { self.leader() } else { node };
-                for other in (0..SEATS).filter(|other| *other != node) {
-                    self.network.cut(node, other);
-                    self.network.cut(other, node);
-                }
+                self.separate(&[node]);
             }
             Fault::Bridge => {
                 let bridge = self.any_node();
@@ -379,8 +370,7 @@ impl World {
             }
             Fault::FromLeader => {
                 let leader = self.leader();
-                self.network.cut(node, leader);
-                self.network.cut(leader, node);
+                self.network.sever(&[node], &[leader]);
             }
             Fault::Swizzle => self.swizzle(),
             Fault::Flap => self.flap(node),
@@ -414,8 +404,8 @@ impl World {
             let to = (from + 1 + self.random.index(SEATS - 1)) % SEATS;
             let cut = self.random.between(0, 1_500) * MILLI;
             let mended = cut + self.random.between(100, 3_000) * MILLI;
-            self.link_after(from, to, cut, false);
-            self.link_after(from, to, mended, true);
+            self.after(cut, Happening::Link { from, to, works: false });
+            self.after(mended, Happening::Link { from, to, works: true });
         }
     }
 
@@ -425,8 +415,9 @@ impl World {
         for _ in 0..self.random.between(3, 20) {
             for works in [false, true] {
                 at += self.random.between(20, 400) * MILLI;
-                self.link_after(node, other, at, works);
-                self.link_after(other, node, at, works);
+                for (from, to) in [(node, other), (other, node)] {
+                    self.after(at, Happening::Link { from, to, works });
+                }
             }
         }
     }

@@ -49,7 +49,7 @@ impl World {
     /// The simulated operator looks, and may ask for another membership.
     pub(super) fn operate(&mut self) {
         let next = self.random.between(300, 4_000) * MILLI;
-        self.after_operate(next);
+        self.after(next, Happening::Operate);
         if self.healed {
             // A healthy group is left alone: each change of leader renews every session.
             return;
@@ -121,21 +121,13 @@ impl World {
         } else {
             Vec::new()
         };
-        let others = self.shuffled(&here);
+        let mut others = here;
+        self.random.shuffle(&mut others);
         voters.extend(others.iter().filter(|id| !voters.contains(id)).copied().collect::<Vec<_>>());
         let mut rest = voters.split_off(size.min(voters.len()));
         rest.retain(|_| self.random.permille(300));
         let named = |ids: Vec<MemberId>| ids.into_iter().map(|id| (id, name_of(id))).collect();
         Some((named(voters), named(rest)))
-    }
-
-    fn shuffled(&mut self, ids: &[MemberId]) -> Vec<MemberId> {
-        let mut ids = ids.to_vec();
-        for at in (1..ids.len()).rev() {
-            let other = self.random.index(at + 1);
-            ids.swap(at, other);
-        }
-        ids
     }
 
     /// How a change ended.

@@ -52,6 +52,18 @@ impl Network {
         self.cuts.remove(&(from, to));
     }
 
+    /// Cuts both directions between each of these and each of those.
+    pub fn sever(&mut self, these: &[usize], those: &[usize]) {
+        self.cuts.extend(between(these, those));
+    }
+
+    /// Connects both directions between each of these and each of those again.
+    pub fn join(&mut self, these: &[usize], those: &[usize]) {
+        for direction in between(these, those) {
+            self.cuts.remove(&direction);
+        }
+    }
+
     /// Connects a member again with everybody.
     pub fn uncut(&mut self, node: usize) {
         self.cuts.retain(|(from, to)| *from != node && *to != node);
@@ -88,4 +100,13 @@ impl Network {
         });
         [Some(delay), copy]
     }
+}
+
+/// Both directions between each of these and each of those.
+fn between<'a>(
+    these: &'a [usize],
+    those: &'a [usize],
+) -> impl Iterator<Item = (usize, usize)> + 'a {
+    let pairs = these.iter().flat_map(move |one| those.iter().map(move |other| (*one, *other)));
+    pairs.flat_map(|(one, other)| [(one, other), (other, one)])
 }

@@ -10,6 +10,7 @@ const MILLI: u64 = 1_000_000;
 const FULL_AGAIN_NS: u64 = SECOND / 10;
 
 impl World {
+    /// Half of the time what a member sent, and nobody received yet, is lost.
     pub(super) fn break_connections(&mut self, node: usize) {
         if self.random.permille(500) {
             self.lost_before[node] = self.now + 1;

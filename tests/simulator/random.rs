@@ -43,6 +43,14 @@ impl Random {
         usize::try_from(self.bits() % 0xffff_ffff).unwrap_or(0) % below
     }
 
+    /// Puts them in any order.
+    pub fn shuffle<T>(&mut self, of: &mut [T]) {
+        for at in (1..of.len()).rev() {
+            let other = self.index(at + 1);
+            of.swap(at, other);
+        }
+    }
+
     /// An independent generator.
     pub fn split(&mut self) -> Random {
         Random::new(self.bits())

@@ -49,8 +49,8 @@ impl World {
         let far = rest.split_off(rest.len() - (count - 1) / 2);
         let mut near = rest;
         near.push(leader);
-        self.sever(&far, &near, true);
-        self.sever(&[voter], &near, true);
+        self.network.sever(&far, &near);
+        self.network.sever(&[voter], &near);
         self.usual_latency[voter] = SLOW_NS;
         self.usual_disk(voter);
         let serial = self.next_serial();
@@ -87,8 +87,8 @@ impl World {
             return Ok(());
         }
         self.kill(twice.voter, true)?;
-        self.sever(&[twice.voter], &twice.far, true);
-        self.sever(&[twice.voter], &twice.near, false);
+        self.network.sever(&[twice.voter], &twice.far);
+        self.network.join(&[twice.voter], &twice.near);
         self.start_after(twice.voter, MILLI);
         // Its old leader goes, or it would only come back to that.
         self.kill(twice.leader, false)?;
@@ -100,18 +100,5 @@ impl World {
         }
         self.after(STEP_NS, Happening::Twice(next));
         Ok(())
-    }
-
-    /// Cuts or mends everything between these and those.
-    fn sever(&mut self, these: &[usize], those: &[usize], cut: bool) {
-        for (one, other) in these.iter().flat_map(|one| those.iter().map(move |o| (*one, *o))) {
-            for (from, to) in [(one, other), (other, one)] {
-                if cut {
-                    self.network.cut(from, to);
-                } else {
-                    self.network.mend(from, to);
-                }
-            }
-        }
     }
 }

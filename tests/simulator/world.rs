@@ -534,10 +534,7 @@ impl World {
         }
         self.count("new leader cut off");
         self.break_connections(node);
-        for other in (0..SEATS).filter(|other| *other != node) {
-            self.network.cut(node, other);
-            self.network.cut(other, node);
-        }
+        self.separate(&[node]);
         let nanos = self.random.between(100, 2_500) * MILLI;
         self.after(nanos, Happening::Uncut(node));
         Ok(())
@@ -664,21 +661,8 @@ impl World {
         }
     }
 
-    /// Half of the time what a member sent, and nobody received yet, is lost.
-    pub(super) fn crash_after(&mut self, node: usize, nanos: u64) {
-        self.after(nanos, Happening::Kill { seat: node, power: false });
-    }
-
     pub(super) fn start_after(&mut self, node: usize, nanos: u64) {
         self.after(nanos, Happening::Start(node));
-    }
-
-    pub(super) fn link_after(&mut self, from: usize, to: usize, nanos: u64, works: bool) {
-        self.after(nanos, Happening::Link { from, to, works });
-    }
-
-    pub(super) fn room_after(&mut self, node: usize, nanos: u64) {
-        self.after(nanos, Happening::Room(node));
     }
 
     /// A member and its clients look at their clock anew.
@@ -687,14 +671,6 @@ impl World {
         for client in (0..CLIENTS).filter(|c| self.clients[*c].node == node).collect::<Vec<_>>() {
             self.wake_after(client, 1);
         }
-    }
-
-    pub(super) fn after_operate(&mut self, nanos: u64) {
-        self.after(nanos, Happening::Operate);
-    }
-
-    pub(super) fn uncut_after(&mut self, node: usize, nanos: u64) {
-        self.after(nanos, Happening::Uncut(node));
     }
 
     pub(super) fn stall_disk(&mut self, node: usize, latency: u64, nanos: u64) {
