@@ -322,12 +322,6 @@ impl Checker {
         Err(format!("client {client} was told that {token} is released; in the log it is not"))
     }
 
-    /// Grants that the log made so far.
-    #[must_use]
-    pub fn grants(&self) -> usize {
-        self.granted.len()
-    }
-
     /// One more check of this kind.
     pub fn count(&mut self, check: &'static str) {
         *self.checks.entry(check).or_default() += 1;

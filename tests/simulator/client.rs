@@ -128,7 +128,6 @@ pub struct Client {
     names: Vec<(String, NameKind)>,
     /// After the heal: claim a name of its own in a new session, once.
     probing: bool,
-    stopped: bool,
 }
 
 impl Client {
@@ -160,7 +159,6 @@ impl Client {
             random,
             names,
             probing: false,
-            stopped: false,
         }
     }
 
@@ -283,9 +281,6 @@ impl Client {
     /// Its timer, or the end of its pause between tasks. `up`: its sidecar takes connections.
     pub fn wake(&mut self, now: Time, up: bool, connection: u64, news: News) -> Vec<Deed> {
         let mut deeds = Vec::new();
-        if self.stopped {
-            return deeds;
-        }
         self.obey_deadline(now, &mut deeds);
         match self.phase {
             Phase::Apart if up => {
@@ -439,7 +434,7 @@ impl Client {
             return deeds;
         }
         match self.phase {
-            Phase::Attaching(of) if of == call => self.attaching(now, item, &mut deeds),
+            Phase::Attaching(of) if of == call => self.attaching(item, &mut deeds),
             Phase::Attached(of) if of == call => self.kept(item, last, &mut deeds),
             _ => {
                 if self.task.as_ref().is_some_and(|t| t.call == call) {
@@ -450,7 +445,7 @@ impl Client {
         deeds
     }
 
-    fn attaching(&mut self, now: Time, item: &Item, deeds: &mut Vec<Deed>) {
+    fn attaching(&mut self, item: &Item, deeds: &mut Vec<Deed>) {
         let Phase::Attaching(call) = self.phase else { return };
         match item {
             Ok(Told::Opened(view)) => {
@@ -465,7 +460,7 @@ impl Client {
                 self.renewed(view.deadline);
                 self.next_request = self.next_request.max(next.0 | 1);
                 let held: Vec<u64> = grants.iter().map(|g| g.token.0).collect();
-                self.take_up(now, &held, deeds);
+                self.take_up(&held, deeds);
                 if self.random.permille(80) {
                     deeds.push(Deed::Break);
                 }
@@ -489,7 +484,7 @@ impl Client {
     }
 
     /// After a Resume: the same request ids, for whatever was under way.
-    fn take_up(&mut self, _now: Time, held: &[u64], deeds: &mut Vec<Deed>) {
+    fn take_up(&mut self, held: &[u64], deeds: &mut Vec<Deed>) {
         let Some(task) = &self.task else { return };
         match task.stage {
             Stage::Asked => self.ask(deeds),

@@ -69,12 +69,6 @@ impl Network {
         self.cuts.retain(|(from, to)| *from != node && *to != node);
     }
 
-    /// Whether a direction is cut.
-    #[must_use]
-    pub fn is_cut(&self, from: usize, to: usize) -> bool {
-        self.cuts.contains(&(from, to))
-    }
-
     /// Everything works again, but for so many copies.
     pub fn heal(&mut self, copy_permille: u64) {
         self.cuts.clear();

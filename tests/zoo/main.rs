@@ -22,10 +22,9 @@ use std::time::{Duration, Instant};
 const USAGE: &str = "\
 Plants one bug after the other, and runs each until a script or a simulator catches it.
 
-  cargo xtask zoo [--only NAME] [--seeds N] [--except TEXT] [--kept]
+  cargo xtask zoo [--only NAME] [--seeds N] [--kept]
       --only NAME   this bug alone
       --seeds N     seeds of a simulator at most (1000)
-      --except TEXT a violation that says this does not count: while the simulator itself finds it
       --kept        each bug only on what is known to catch it
 
 The exit code is 0 only if every bug is caught.";
@@ -38,7 +37,6 @@ struct Options {
     only: Option<String>,
     seeds: Option<u64>,
     kept: bool,
-    except: Vec<String>,
     /// Test binaries, by what they are called here.
     binaries: BTreeMap<String, PathBuf>,
     /// Run as a child: seeds of the product's simulator, from and how many.
@@ -61,7 +59,6 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         };
         match name.as_str() {
             "--only" => options.only = Some(value),
-            "--except" => options.except.push(value),
             "--seeds" => options.seeds = Some(number(&value)?),
             "--binary" => {
                 let (binary, path) = value.split_once('=').ok_or("--binary wants NAME=PATH")?;
@@ -149,7 +146,6 @@ fn run(options: &Options) -> Result<(), String> {
     let limits = Limits {
         binaries: options.binaries.clone(),
         seeds: options.seeds.unwrap_or(1000),
-        except: options.except.clone(),
         // A whole zoo takes half an hour at most.
         patience: Duration::from_secs(if options.kept { 60 } else { 90 }),
     };
@@ -187,7 +183,7 @@ fn run(options: &Options) -> Result<(), String> {
 fn main() -> ExitCode {
     let result = options(std::env::args().skip(1)).and_then(|options| match options.product {
         Some(range) => {
-            catchers::product(&options.only.unwrap_or_default(), range, &options.except);
+            catchers::product(&options.only.unwrap_or_default(), range);
             Ok(())
         }
         None => run(&options),

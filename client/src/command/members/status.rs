@@ -1,6 +1,6 @@
 //! `quorate members status`.
 
-use crate::admin::{Group, Reached, hexadecimal, names};
+use crate::admin::{Group, Reached, hexadecimal, known, names};
 use crate::cli::Output;
 use crate::command::{print, table};
 use crate::paint::{Ink, ink, safe};
@@ -46,10 +46,6 @@ fn row(status: &StatusResponse) -> Vec<String> {
     cells
 }
 
-fn members(status: &StatusResponse) -> impl Iterator<Item = &Voter> {
-    status.voters.iter().chain(&status.learners).chain(&status.outgoing)
-}
-
 fn summary(status: &StatusResponse) -> Vec<String> {
     let list = |of: &[Voter]| {
         let mut sorted: Vec<&String> = of.iter().map(|one| &one.name).collect();
@@ -76,7 +72,7 @@ fn summary(status: &StatusResponse) -> Vec<String> {
     ));
     for follower in status.followers.iter().filter(|follower| follower.quarantined) {
         let id = &follower.member_id;
-        let name = members(status).find(|one| one.member_id == *id).map_or("", |one| &one.name);
+        let name = known(status).find(|one| one.member_id == *id).map_or("", |one| &one.name);
         let words = format!(
             "in quarantine  {} {}: its disk lost what it had acknowledged; remove it, and add a \
              member with an empty disk",
