@@ -35,7 +35,7 @@ impl World {
         applied.max_by_key(|n| n.configuration_index()).map(|n| n.configuration())
     }
 
-    /// Who sits there votes, as far as the leader knows.
+    /// Who sits there votes, by the newest configuration that was applied anywhere.
     pub(super) fn votes(&self, seat: usize) -> bool {
         let id = self.nodes[seat].id;
         self.membership().is_some_and(|c| c.incoming.contains_key(&id))

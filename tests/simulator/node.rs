@@ -131,7 +131,7 @@ pub struct SimNode {
     pub power_fails_once_durable: bool,
     /// The power of the machine failed since the last start.
     pub power_failed: bool,
-    /// It was as far when it last ran: what it had durable, and who voted then.
+    /// The last entry that it had durable when it last ran.
     pub durable: Index,
     /// The newest configuration that it had, with its index, and the one before.
     pub known: (Index, Configuration, Configuration),
