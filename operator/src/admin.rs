@@ -1,8 +1,8 @@
 //! The admin ports of sidecars: the operator's only way to a group.
 //!
 //! Invariants: every call proves that it reaches the pod that it is meant for, by the pod's UID; a
-//! call ends within its time, answered or not; connections are kept by pod and dropped when they fail.
-//! Only what a sidecar says of itself is taken from it.
+//! call ends within its time, answered or not; connections are kept by pod and dropped when they
+//! fail. Only what a sidecar says of itself is taken from it.
 
 use crate::build::ADMIN_PORT;
 use crate::certificates::Issued;
@@ -54,8 +54,11 @@ pub struct Admins {
     inner: Arc<Inner>,
 }
 
+/// Makes the operator's certificate towards the group of a label, with the authority's.
+type Issue = dyn Fn(&str) -> Result<(Issued, String), String> + Send + Sync;
+
 struct Inner {
-    issue: Box<dyn Fn(&str) -> Result<(Issued, String), String> + Send + Sync>,
+    issue: Box<Issue>,
     state: Mutex<State>,
 }
 

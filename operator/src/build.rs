@@ -1,8 +1,8 @@
 //! The objects that make a `RaftCluster` real, as pure functions of it.
 //!
-//! Invariants: equal resources give equal objects, byte for byte; what the sidecar's container looks
-//! like is a contract ([`CONTRACT`]), so that a new operator restarts nobody's pods: only the image
-//! may change in place, and all settings come from a ConfigMap.
+//! Invariants: equal resources give equal objects, byte for byte; what the sidecar's container
+//! looks like is a contract ([`CONTRACT`]), so that a new operator restarts nobody's pods: only the
+//! image may change in place, and all settings come from a ConfigMap.
 
 use crate::crd::{Mode, RaftCluster, RaftClusterSpec, ReadinessPolicy};
 use k8s_openapi::api::apps::v1::StatefulSet;

@@ -2,8 +2,8 @@
 //! each group, and one for the operator itself towards each of them.
 //!
 //! Invariants: the authority's key is in the operator's namespace and nowhere else; a member's
-//! certificate speaks for one group alone, by a label that no other group ever has; what the operator
-//! shows of itself is made when it is needed and lives as long as the process.
+//! certificate speaks for one group alone, by a label that no other group ever has; what the
+//! operator shows of itself is made when it is needed and lives as long as the process.
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};

@@ -1,8 +1,8 @@
 //! The resource: what a user writes as a `RaftCluster`, and what its status tells.
 //!
-//! Invariants: every list and string that a rule of the API server looks at has a bound, so that the
-//! rules fit its cost limit; what is fixed for life is refused when it changes; descriptions of the
-//! pod template are left out, so that the definition stays small enough for `kubectl apply`.
+//! Invariants: every list and string that a rule of the API server looks at has a bound, so that
+//! the rules fit its cost limit; what is fixed for life is refused when it changes; descriptions of
+//! the pod template are left out, so that the definition stays small enough for `kubectl apply`.
 //! `crds/` is generated from here (`quorate-operator crd`).
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodTemplateSpec, ResourceRequirements};
@@ -53,7 +53,8 @@ pub const NAME_BYTES_MAX: usize = 40;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.mode == 'Managed' ? has(self.template) : !has(self.template)")
-        .message("mode Managed needs template, the pods of your application; Standalone takes none"),
+        .message("mode Managed needs template, the pods of your application; Standalone takes \
+            none"),
     validation = Rule::new("self.mode == oldSelf.mode")
         .message("mode is fixed for life; make another RaftCluster"),
     validation = Rule::new("self.maxVoters in [1, 3, 5, 7]")
@@ -146,7 +147,8 @@ pub enum Mode {
 /// When a pod counts as ready.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadinessPolicy {
-    /// Once it has caught up after its start, for good: a lost quorum takes no pod out of a Service.
+    /// Once it has caught up after its start, for good: a lost quorum takes no pod out of a
+    /// Service.
     #[default]
     Member,
     /// While it also knows a leader.

@@ -1,8 +1,8 @@
 //! One operator at a time: a Lease of the API server, held by its rules.
 //!
-//! Invariants: what is counted for the own hold is the monotonic clock, from before the request left;
-//! a hold that is not renewed in time ends the process, so that nothing half done goes on; at most one
-//! write in [`RENEW`].
+//! Invariants: what is counted for the own hold is the monotonic clock, from before the request
+//! left; a hold that is not renewed in time ends the process, so that nothing half done goes on; at
+//! most one write in [`RENEW`].
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};

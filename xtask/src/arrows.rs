@@ -14,9 +14,10 @@ const CLOSED: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that may depend on these of the project, and on any other.
-const OPEN: [(&str, &[&str]); 2] = [
+const OPEN: [(&str, &[&str]); 3] = [
     ("quorate-sidecar", &["quorate-raft", "quorate-locks", "quorate-proto"]),
     ("quorate-client", &["quorate-proto"]),
+    ("quorate-operator", &["quorate-proto"]),
 ];
 
 /// Crates that may depend on anything.
