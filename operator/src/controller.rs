@@ -33,6 +33,8 @@ const AWAIT: Duration = Duration::from_millis(500);
 const NEXT: Duration = Duration::from_millis(50);
 /// After a failure, or where only somebody else can help.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The API server takes 1,024 bytes.
+const NOTE_CHARS_MAX: usize = 250;
 /// Resources that are worked on at once.
 const CONCURRENCY: u16 = 8;
 /// Seconds of a day, and the day on which epochs begin: 2025-01-01.
@@ -159,7 +161,10 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
         write(&api, &resource, told, &shared).await?
     };
     announce(&shared, &resource, &before, &plan).await;
-    act(&shared, &wanted, &read, &plan).await?;
+    if let Err(failed) = act(&shared, &wanted, &read, &plan).await {
+        publish(&shared, &resource, EventType::Warning, "StepFailed", &failed.0).await;
+        return Err(failed);
+    }
     Ok(Action::requeue(match plan.step {
         Step::Rest => REST,
         Step::Await => AWAIT,
@@ -278,13 +283,23 @@ async fn announce(
         Step::Discard { .. } => "VolumeDiscarded",
     };
     let type_ = if plan.step == Step::Blocked { EventType::Warning } else { EventType::Normal };
+    publish(shared, resource, type_, reason, &plan.why).await;
+}
+
+/// An Event that is lost is only a line less to read; one that comes again is counted.
+async fn publish(
+    shared: &Shared,
+    resource: &RaftCluster,
+    type_: EventType,
+    reason: &str,
+    note: &str,
+) {
     let event = Event {
         type_,
         reason: reason.to_owned(),
-        note: Some(plan.why.chars().take(900).collect()),
+        note: Some(note.chars().take(NOTE_CHARS_MAX).collect()),
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    // An Event that is lost is only a line less to read.
-    let _ = shared.recorder.publish(&event, &resource.object_ref(&())).await;
+    let _ = shared.recorder.publish(&event, &resource.object_ref(&())).await; // As said.
 }

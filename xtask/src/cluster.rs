@@ -72,15 +72,15 @@ fn needs_dir(args: &[&str]) -> bool {
 }
 
 fn build() -> Result<PathBuf, String> {
-    build_crates(&["-p", "quorate-cluster"], &[])?;
+    build_binaries(&["--workspace", "--bin", "quorate-cluster"], &[])?;
     Ok(cargo::target_dir()?.join("release").join("quorate-cluster"))
 }
 
-fn build_crates(crates: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
-    let pairs = crates.windows(2).filter(|pair| pair[0] == "-p");
+fn build_binaries(args: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
+    let pairs = args.windows(2).filter(|pair| pair[0] == "--bin");
     let named: Vec<&str> = pairs.map(|pair| pair[1]).collect();
     eprintln!("building {} in release mode", named.join(", "));
-    let mut build = cargo::command(&[&["build", "--release"], crates].concat());
+    let mut build = cargo::command(&[&["build", "--release"], args].concat());
     let status = build.envs(environment.iter().copied()).status();
     let status = status.map_err(|e| format!("cargo: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo build {} failed", named.join(" "))) }
@@ -95,12 +95,12 @@ fn write_image(program: &Path, args: &[&str]) -> Result<(), String> {
     }
     let metadata = cargo::metadata(&["--no-deps"])?;
     let there = binaries_of(cargo::list(&metadata, "packages"));
-    let mut crates = Vec::new();
-    for (package, binary) in &there {
-        crates.extend(["-p", package]);
+    let mut build = vec!["--workspace"];
+    for (_, binary) in &there {
+        build.extend(["--bin", *binary]);
         command.arg("--binary").arg(target.join("release").join(binary));
     }
-    build_crates(&crates, &[])?;
+    build_binaries(&build, &[])?;
     command.arg("--static").arg(build_static(&target)?);
     let status = command.status().map_err(|e| format!("quorate-cluster: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("quorate-cluster image: {status}")) }
@@ -122,7 +122,7 @@ fn build_static(target: &Path) -> Result<PathBuf, String> {
     let crates = ["-p", STATIC.0, "--bin", STATIC.1, "--target", host];
     let environment =
         [("RUSTFLAGS", "-C target-feature=+crt-static"), ("CARGO_TARGET_DIR", text(&apart)?)];
-    build_crates(&crates, &environment)?;
+    build_binaries(&crates, &environment)?;
     Ok(apart.join(host).join("release").join(STATIC.1))
 }
 

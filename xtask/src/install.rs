@@ -23,7 +23,9 @@ pub fn run(args: &[&str]) -> Result<(), String> {
         _ => return Err(USAGE.to_owned()),
     };
     eprintln!("building quorate-client and quorate-sidecar in release mode");
-    cargo::run(&["build", "--release", "-p", "quorate-client", "-p", "quorate-sidecar"])?;
+    let mut build = vec!["build", "--release", "--workspace"];
+    build.extend(BINARIES.iter().flat_map(|binary| ["--bin", *binary]));
+    cargo::run(&build)?;
     let built = cargo::target_dir()?.join("release");
     std::fs::create_dir_all(&bin).map_err(|e| format!("{}: {e}", bin.display()))?;
     for name in BINARIES {

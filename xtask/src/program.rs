@@ -12,37 +12,26 @@ use std::process::{Command, ExitCode, Stdio};
 #[derive(Debug)]
 pub struct Program {
     binary: &'static str,
-    /// Everything that it starts, itself included.
-    packages: &'static [&'static str],
-    feature: Option<&'static str>,
-    /// A folder below the target directory, for a build that must not mix with the others.
-    apart: Option<&'static str>,
+    /// Whether it has the planted bugs: then it is built in a folder of its own below the target
+    /// directory, so that no other binary can have one.
+    planted: bool,
 }
 
-const PACKAGES: &[&str] = &["quorate-sidecar", "quorate-client", "quorate-tests"];
+/// What the programs start.
+const STARTED: [&str; 2] = ["quorate-sidecar", "quorate"];
+
+const fn program(binary: &'static str) -> Program {
+    Program { binary, planted: false }
+}
 
 /// The demo.
-pub const DEMO: Program =
-    Program { binary: "quorate-demo", packages: PACKAGES, feature: None, apart: None };
+pub const DEMO: Program = program("quorate-demo");
 /// The simulator.
-pub const SIMULATE: Program =
-    Program { binary: "quorate-simulate", packages: PACKAGES, feature: None, apart: None };
+pub const SIMULATE: Program = program("quorate-simulate");
 /// The load program.
-pub const BENCH: Program = Program {
-    binary: "quorate-bench",
-    packages: &["quorate-sidecar", "quorate-client", "quorate-tests", "quorate-bench"],
-    feature: None,
-    apart: None,
-};
-const CHECK: Program =
-    Program { binary: "quorate-check", packages: PACKAGES, feature: None, apart: None };
-/// Planted bugs are in a build of their own: no other binary can have one.
-const PLANTED: Program = Program {
-    binary: "quorate-check",
-    packages: &["quorate-tests"],
-    feature: Some("planted"),
-    apart: Some("planted"),
-};
+pub const BENCH: Program = program("quorate-bench");
+const CHECK: Program = program("quorate-check");
+const PLANTED: Program = Program { planted: true, ..CHECK };
 
 /// The exit code of a program that this machine cannot run; its stderr then has a line
 /// `skipped: needs X`.
@@ -58,16 +47,16 @@ impl Program {
     fn build(&self) -> Result<PathBuf, String> {
         let mut target = cargo::target_dir()?;
         let mut args = vec!["build", "--release"];
-        for package in self.packages {
-            args.extend(["-p", package]);
+        if self.planted {
+            target.push("planted");
+            args.extend(["-p", "quorate-tests", "--features", "planted", "--bins"]);
+        } else {
+            // The whole workspace is named, so that its crates are built with the same features
+            // whatever is built of it, and once.
+            args.extend(["--workspace", "--bin", self.binary]);
+            args.extend(STARTED.iter().flat_map(|binary| ["--bin", *binary]));
         }
-        if let Some(feature) = self.feature {
-            args.extend(["--features", feature]);
-        }
-        if let Some(folder) = self.apart {
-            target.push(folder);
-        }
-        eprintln!("building {} in release mode", self.packages.join(", "));
+        eprintln!("building {} in release mode", self.binary);
         let mut build = cargo::command(&args);
         build.env("CARGO_TARGET_DIR", &target);
         let status = build.status().map_err(|e| format!("cargo: {e}"))?;
@@ -84,7 +73,7 @@ fn prepare(program: &Program, args: &[&str]) -> Result<Command, String> {
     let binary = program.build()?;
     let mut command = Command::new(binary);
     command.args(args);
-    if program.apart.is_some() {
+    if program.planted {
         command.arg("--release-build").arg(CHECK.build()?);
     }
     Ok(command)
@@ -181,7 +170,7 @@ mod tests {
 
     #[test]
     fn planted_bugs_are_built_apart() {
-        assert_eq!(checker(&["planted"]).apart, Some("planted"));
-        assert_eq!(checker(&["restart", "--rounds", "1"]).apart, None);
+        assert!(checker(&["planted"]).planted);
+        assert!(!checker(&["restart", "--rounds", "1"]).planted);
     }
 }

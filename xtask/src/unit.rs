@@ -29,7 +29,7 @@ pub fn clippy(_: &[&str]) -> Outcome {
 
 /// The decoders on changed input, for so many seconds each.
 pub fn fuzz(seconds: &[&str]) -> Outcome {
-    let args = ["test", "--release", "-p", "quorate-sidecar", "--test", "fuzz"];
+    let args = ["test", "--release", "--workspace", "--test", "fuzz"];
     let mut command = cargo::command(&args);
     command.env("QUORATE_FUZZ_SECONDS", seconds.join(""));
     cargo_test(command).unwrap_or_else(|why| Outcome::of(Err(why)))
