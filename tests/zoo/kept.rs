@@ -5,7 +5,7 @@ use crate::catchers::Catcher;
 /// Bugs that no script catches, and a seed that does.
 const SEEDS: &[(&str, Catcher, u64)] = &[
     ("quorum-of-the-live", Catcher::Core, 19),
-    ("install-keeps-configuration", Catcher::Core, 501),
+    ("install-keeps-configuration", Catcher::Core, 739),
     ("state-ahead-of-snapshot", Catcher::Product, 1),
 ];
 

@@ -72,7 +72,13 @@ pub const LEVELS: &[Level] = &[
         &["planted", "--kept"],
         &["planted"],
     ),
-    system("scenarios", "without its mechanism each scenario fails", unit::scenarios, &[], &[]),
+    system(
+        "scenarios",
+        "each planted bug fails its scenario, and the exhaustive search",
+        unit::scenarios,
+        &[],
+        &[],
+    ),
     system("zoo", "every planted bug is caught by something", zoo::level, &["--kept"], &[]),
     system(
         "restart",
