@@ -209,9 +209,9 @@ fn an_identity_is_made_once_and_remembers_boots() {
 
 /// A start of a member, and what stands in its list of boots.
 fn start(path: &Path, shows: bool) -> Vec<Boot> {
-    let (directory, unshown) = DataDir::hold(path, Duration::ZERO).unwrap().begin().unwrap();
+    let (directory, unshown) = DataDir::hold(path, Duration::ZERO).expect("the directory is free").begin().expect("it can be written");
     if shows {
-        unshown.show().unwrap();
+        unshown.show().expect("it can be written");
     }
     directory.boots().to_vec()
 }
@@ -360,7 +360,7 @@ fn a_path_that_cannot_be_a_data_directory_is_refused() {
 /// The file that the leader's snapshot is made in is a device without room; made anew, it is not.
 fn without_room(data: &Path) {
     let draft = data.join("draft-0000000000000002");
-    std::os::unix::fs::symlink("/dev/full", draft).unwrap();
+    std::os::unix::fs::symlink("/dev/full", draft).expect("the folder is there");
 }
 
 #[test]
