@@ -15,11 +15,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 const CLUSTER: &str = "pods-1f3a";
 const MEMBERS: usize = 3;
@@ -27,10 +28,19 @@ const MEMBERS: usize = 3;
 /// A port a listener of each member: peers, admin, probes.
 type Ports = [[u16; 3]; MEMBERS];
 
+/// Ports that were given out to another test of this process.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
 /// Free at this moment; all are held until the last one is chosen.
 fn free_ports() -> Ports {
-    let held: Vec<TcpListener> =
-        (0..MEMBERS * 3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+    let mut given = GIVEN.lock().expect("nobody panics with it");
+    let mut held = Vec::new();
+    while held.len() < MEMBERS * 3 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        if given.insert(listener.local_addr().expect("bound").port()) {
+            held.push(listener);
+        }
+    }
     let port = |at: usize| held[at].local_addr().expect("bound").port();
     std::array::from_fn(|member| std::array::from_fn(|which| port(member * 3 + which)))
 }
@@ -127,12 +137,23 @@ impl Pods {
         command
     }
 
-    fn start(&mut self, member: usize) {
+    async fn start(&mut self, member: usize) {
         let mut command = self.command(member, "run");
         command.env("QUORATE_NAME", name(member)).env("QUORATE_POD_UID", uid(member));
         let child = command.env("QUORATE_POD_IP", "127.0.0.1").spawn().expect("it starts");
         self.running[member] = Some(child);
-        self.until(member, "/startupz", 200);
+        self.until(member, "/startupz", 200).await;
+    }
+
+    /// Starts all, and makes a group of them.
+    async fn start_group(&mut self) {
+        for member in 0..MEMBERS {
+            self.start(member).await;
+        }
+        self.bootstrap().await;
+        for member in 0..MEMBERS {
+            self.until(member, "/readyz", 200).await;
+        }
     }
 
     fn kill(&mut self, member: usize) {
@@ -158,11 +179,11 @@ impl Pods {
         answer.split(' ').nth(1)?.parse().ok()
     }
 
-    fn until(&self, member: usize, path: &str, status: u16) {
+    async fn until(&self, member: usize, path: &str, status: u16) {
         let end = Instant::now() + PATIENCE;
         while self.probe(member, path) != Some(status) {
             assert!(Instant::now() < end, "{path} of {} never said {status}", name(member));
-            std::thread::yield_now();
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -192,6 +213,7 @@ impl Pods {
                 }
             }
             assert!(Instant::now() < end, "nobody leads");
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -219,21 +241,21 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 fn a_group_of_pods_starts_serves_and_hands_over() {
     let scratch = Scratch::new("pods").expect("scratch");
     let mut pods = Pods::new(scratch.path());
-    (0..MEMBERS).for_each(|member| pods.start(member));
-    for member in 0..MEMBERS {
-        // Blank: started and live, and not ready.
-        assert_eq!(pods.probe(member, "/livez"), Some(200));
-        assert_eq!(pods.probe(member, "/readyz"), Some(503));
-        let tool = scratch.path().join(format!("run-{member}/bin/quorate"));
-        assert_eq!(
-            std::fs::metadata(tool).expect("it is there").permissions().mode() & 0o777,
-            0o555
-        );
-    }
     block_on(async {
-        assert!(!pods.status(0).await.caught_up);
+        for member in 0..MEMBERS {
+            pods.start(member).await;
+            // Blank: started and live, and not ready.
+            assert_eq!(pods.probe(member, "/livez"), Some(200));
+            assert_eq!(pods.probe(member, "/readyz"), Some(503));
+            assert!(!pods.status(member).await.caught_up);
+            let tool = scratch.path().join(format!("run-{member}/bin/quorate"));
+            let mode = std::fs::metadata(tool).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o555);
+        }
         pods.bootstrap().await;
-        (0..MEMBERS).for_each(|member| pods.until(member, "/readyz", 200));
+        for member in 0..MEMBERS {
+            pods.until(member, "/readyz", 200).await;
+        }
         for member in 0..MEMBERS {
             let status = pods.status(member).await;
             assert_eq!(status.pod_uid, uid(member));
@@ -293,8 +315,8 @@ async fn handed_over(pods: &mut Pods) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && took < control::DRAIN_MAX, "{took:?}: {said}");
     assert!(said.contains("no sidecar answers at"), "{said}");
-    pods.start(second);
-    pods.until(second, "/readyz", 200);
+    pods.start(second).await;
+    pods.until(second, "/readyz", 200).await;
     assert_eq!(pods.status(second).await.boot_seq, 2);
     // One that hangs keeps nobody.
     let process = Process::new(pods.running[second].as_ref().expect("it runs").id());
@@ -307,7 +329,7 @@ async fn handed_over(pods: &mut Pods) {
     // Alone, a member has no quorum; it asked to be ready only with one.
     let rest: BTreeSet<usize> = (0..MEMBERS).filter(|member| *member != first).collect();
     rest.iter().for_each(|member| pods.kill(*member));
-    pods.until(first, "/readyz", 503);
+    pods.until(first, "/readyz", 503).await;
     assert_eq!(pods.probe(first, "/livez"), Some(200));
     assert!(pods.status(first).await.caught_up);
 }
@@ -360,10 +382,8 @@ fn damage_log(data: &Path) {
 fn members_that_cannot_vote_start_and_live_and_are_not_ready() {
     let scratch = Scratch::new("unfit-pods").expect("scratch");
     let mut pods = Pods::new(scratch.path());
-    (0..MEMBERS).for_each(|member| pods.start(member));
     block_on(async {
-        pods.bootstrap().await;
-        (0..MEMBERS).for_each(|member| pods.until(member, "/readyz", 200));
+        pods.start_group().await;
         // Retired, damaged, and without a majority.
         let member_id = pods.status(0).await.member_id;
         let retire = RetireRequest { member_id, still_a_member: true };
@@ -371,10 +391,10 @@ fn members_that_cannot_vote_start_and_live_and_are_not_ready() {
         (0..MEMBERS).for_each(|member| pods.kill(member));
         damage_log(&pods.data(1));
         for (member, role) in [(0, "retired"), (1, "unfit")] {
-            pods.start(member);
+            pods.start(member).await;
             assert_eq!(pods.status(member).await.role, role);
         }
-        pods.start(2);
+        pods.start(2).await;
         for member in 0..MEMBERS {
             assert_eq!(pods.probe(member, "/livez"), Some(200));
             assert_eq!(pods.probe(member, "/readyz"), Some(503));
