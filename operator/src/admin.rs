@@ -212,6 +212,7 @@ fn member(answer: StatusResponse) -> Option<Member> {
         leads: answer.role == LEADER,
         term: answer.term,
         last: answer.last,
+        commit: answer.commit,
         followers: answer.followers.iter().filter_map(follower).collect(),
         version: answer.version,
         configuration: Configuration {

@@ -56,7 +56,9 @@ pub async fn apply(pass: &Pass<'_>, step: &Step) -> Result<(), String> {
             pass.tell(step).await
         }
         Step::Evict { pod, uid } => pass.evict(*pod, uid).await,
-        Step::Delete { pod, uid } => pass.delete(*pod, uid).await,
+        Step::Delete { pod, uid, resource_version } => {
+            pass.delete(*pod, uid, resource_version).await
+        }
         Step::Patch { pod, uid, resource_version } => pass.patch(*pod, uid, resource_version).await,
         Step::Discard { claim, uid, resource_version } => {
             pass.discard(*claim, uid, resource_version).await
@@ -210,7 +212,8 @@ impl Pass<'_> {
                 admins.act(self.target(*pod)?, UndrainRequest {}, call).await.map(drop)
             }
             Step::Retire { pod, member } => {
-                let request = RetireRequest { member_id: member.to_bytes(), still_a_member: false };
+                // The leader's membership decides, not what a disk of no use believes.
+                let request = RetireRequest { member_id: member.to_bytes(), still_a_member: true };
                 let call = async |mut client: Client, request| client.retire(request).await;
                 admins.act(self.target(*pod)?, request, call).await.map(drop)
             }
@@ -226,9 +229,9 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn delete(&self, pod: Ordinal, uid: &str) -> Result<(), String> {
+    async fn delete(&self, pod: Ordinal, uid: &str, version: &str) -> Result<(), String> {
         let pods: Api<Pod> = self.api();
-        pods.delete(&self.pod_name(pod), &exactly(uid, None)).await.map_err(words)?;
+        pods.delete(&self.pod_name(pod), &exactly(uid, Some(version))).await.map_err(words)?;
         Ok(())
     }
 
@@ -239,8 +242,14 @@ impl Pass<'_> {
             Mode::Standalone => "containers",
         };
         let image = json!({ "name": crate::build::SIDECAR, "image": self.wanted.image });
+        let now = pods.get(&self.pod_name(pod)).await.map_err(words)?;
+        let container = crate::observe::container(&now).unwrap_or_default();
         let patch = json!({
-            "metadata": { "uid": uid, "resourceVersion": version },
+            "metadata": {
+                "uid": uid,
+                "resourceVersion": version,
+                "annotations": { crate::build::REPLACES: container },
+            },
             "spec": { list: [image] },
         });
         let params = PatchParams::default();

@@ -23,6 +23,10 @@ pub const LABEL_MANAGED: &str = "quorate.dev/managed-by";
 pub const LABEL_UID: &str = "quorate.dev/uid";
 /// On a pod: what it was made from.
 pub const TEMPLATE_HASH: &str = "quorate.dev/template-hash";
+/// An annotation of the StatefulSet: the number of pods that was wanted when it was written.
+pub const REPLICAS: &str = "quorate.dev/replicas";
+/// An annotation of a pod: the container of the sidecar that ran when its image was changed.
+pub const REPLACES: &str = "quorate.dev/replaces";
 /// The sidecar's container.
 pub const SIDECAR: &str = "quorate";
 /// The claim of a member's log is called so, with the pod's name behind it.
@@ -150,7 +154,8 @@ impl Wanted<'_> {
                 "publishNotReadyAddresses": true,
                 "selector": self.selector(),
                 "ports": [
-                    { "name": "peer", "port": PEER_PORT, "protocol": "TCP", "targetPort": PEER_PORT },
+                    { "name": "peer", "port": PEER_PORT, "protocol": "TCP",
+                      "targetPort": PEER_PORT },
                     { "name": "admin", "port": ADMIN_PORT, "protocol": "TCP",
                       "targetPort": ADMIN_PORT },
                 ],
@@ -227,7 +232,7 @@ impl Wanted<'_> {
         typed(json!({
             "apiVersion": "apps/v1",
             "kind": "StatefulSet",
-            "metadata": self.metadata(&self.name()),
+            "metadata": self.set_metadata(),
             "spec": {
                 "replicas": replicas,
                 "serviceName": self.peers(),
@@ -240,6 +245,15 @@ impl Wanted<'_> {
                 "volumeClaimTemplates": claims,
             },
         }))
+    }
+
+    /// The number of pods that is wanted is noted: so its edit changes the object, and whoever
+    /// decided before it on fewer pods is refused.
+    fn set_metadata(&self) -> Value {
+        let mut metadata = self.metadata(&self.name());
+        let wanted = self.spec().replicas.to_string();
+        merge(&mut metadata["annotations"], json!({ REPLICAS: wanted }));
+        metadata
     }
 
     fn pod(&self) -> Value {

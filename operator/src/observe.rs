@@ -4,7 +4,7 @@
 
 use crate::admin::Target;
 use crate::build::{
-    LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, SIDECAR, TEMPLATE_HASH, VOLUME, Wanted,
+    LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, REPLACES, SIDECAR, TEMPLATE_HASH, VOLUME, Wanted,
 };
 use crate::context::Context;
 use crate::crd::RaftCluster;
@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{self, PersistentVolumeClaim};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
+use kube::core::{Selector, SelectorExt as _};
 use std::collections::BTreeMap;
 
 /// What was read, and how to reach the sidecars.
@@ -40,11 +41,12 @@ pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kub
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), &namespace);
     let mine = ListParams::default().labels(&format!("{LABEL_CLUSTER}={name}"));
     let members = mine.clone().labels(&format!("{LABEL_CLUSTER}={name},{LABEL_COMPONENT}=member"));
-    let (set, pods, claims, budget, stale) = tokio::try_join!(
+    let all = ListParams::default();
+    let (set, pods, claims, budgets, stale) = tokio::try_join!(
         sets.get_opt(&name),
         pods.list(&members),
         claims.list(&mine),
-        budgets.get_opt(&name),
+        budgets.list(&all),
         context.stale(wanted),
     )?;
     let by_ordinal = |pod: v1::Pod| Some((cluster.ordinal(&pod.name_any())?, pod));
@@ -53,6 +55,9 @@ pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kub
     let targets: BTreeMap<Ordinal, Target> =
         pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, target(pod, &label)?))).collect();
     let members = ask(context, &targets).await;
+    let (ours, others): (Vec<_>, Vec<_>) =
+        budgets.items.into_iter().partition(|budget| budget.name_any() == name);
+    let rivals = others.iter().filter(|budget| pods.values().any(|pod| matches(budget, pod)));
     let observed = Observed {
         now_s: jiff::Timestamp::now().as_second(),
         stale,
@@ -60,7 +65,8 @@ pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kub
         pods: pods.iter().map(|(ordinal, pod)| (*ordinal, read_pod(pod))).collect(),
         claims: read_claims(&cluster, claims.items),
         members,
-        budget: budget.map(|budget| read_budget(&budget)),
+        budget: ours.first().map(read_budget),
+        rivals: rivals.map(|budget| budget.name_any()).collect(),
         cluster,
     };
     Ok(Read { observed, targets })
@@ -128,14 +134,7 @@ fn read_pod(pod: &v1::Pod) -> Pod {
         .into_iter()
         .flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
     let sidecar = containers.into_iter().find(|container| container.name == SIDECAR);
-    let statuses = status.into_iter().flat_map(|status| {
-        let init = status.init_container_statuses.iter().flatten();
-        init.chain(status.container_statuses.iter().flatten())
-    });
-    let runs = statuses
-        .into_iter()
-        .find(|status| status.name == SIDECAR)
-        .filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let runs = running(pod);
     let conditions = status.and_then(|status| status.conditions.as_ref());
     let ready = conditions
         .into_iter()
@@ -149,8 +148,31 @@ fn read_pod(pod: &v1::Pod) -> Pod {
         template_hash: pod.annotations().get(TEMPLATE_HASH).cloned().unwrap_or_default(),
         image: sidecar.and_then(|sidecar| sidecar.image.clone()).unwrap_or_default(),
         running_image: runs.map(|status| status.image.clone()).unwrap_or_default(),
+        restarting: container(pod).is_some_and(|id| pod.annotations().get(REPLACES) == Some(&id)),
         node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
     }
+}
+
+/// What the kubelet tells of the sidecar's container, while it runs.
+fn running(pod: &v1::Pod) -> Option<&v1::ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let init = status.init_container_statuses.iter().flatten();
+    let mut all = init.chain(status.container_statuses.iter().flatten());
+    all.find(|status| status.name == SIDECAR)
+        .filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
+}
+
+/// Which container of the sidecar runs.
+#[must_use]
+pub fn container(pod: &v1::Pod) -> Option<String> {
+    running(pod)?.container_id.clone()
+}
+
+/// Whether a disruption budget is about a pod. An empty selector is about all, none about none.
+fn matches(budget: &PodDisruptionBudget, pod: &v1::Pod) -> bool {
+    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone());
+    let selector = selector.and_then(|selector| Selector::try_from(selector).ok());
+    selector.is_some_and(|selector| selector.matches(pod.labels()))
 }
 
 fn read_claims(cluster: &Cluster, claims: Vec<PersistentVolumeClaim>) -> BTreeMap<Ordinal, Claim> {

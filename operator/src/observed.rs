@@ -1,8 +1,8 @@
 //! What one pass looks at: plain data, read fresh, with no client in it.
 //!
-//! Invariants: everything that `validate`, `plan` and `status` decide from is in here, the time too,
-//! so that equal observations give equal decisions. Pods and volumes are known by ordinal, members by
-//! identity: a pod's name says nothing about its disk.
+//! Invariants: everything that `validate`, `plan` and `status` decide from is in here, the time
+//! too, so that equal observations give equal decisions. Pods and volumes are known by ordinal,
+//! members by identity: a pod's name says nothing about its disk.
 
 use crate::crd::{RaftClusterSpec, RaftClusterStatus};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +61,9 @@ pub struct Observed {
     pub members: BTreeMap<Ordinal, Member>,
     /// What the disruption budget allows now; `None`: there is none.
     pub budget: Option<Budget>,
+    /// Names of other disruption budgets that match pods of ours. Two budgets over one pod make
+    /// every eviction fail, so ours gives way.
+    pub rivals: Vec<String>,
 }
 
 /// The resource.
@@ -124,7 +127,9 @@ pub struct Set {
     pub resource_version: String,
     /// Pods that it makes.
     pub replicas: u32,
-    /// Whether its template is the wanted one.
+    /// Whether its template is the wanted one, and it notes the number of pods that is wanted now.
+    /// So an edit of that number changes its state, and whoever still means to remove pods that
+    /// were not wanted before is refused: the membership alone may have moved since.
     pub current: bool,
     /// On its way out.
     pub deleting: bool,
@@ -147,6 +152,8 @@ pub struct Pod {
     pub image: String,
     /// The image that its sidecar does run, as the kubelet tells; empty: none.
     pub running_image: String,
+    /// Its image was changed in place, and the container from before is still the one that runs.
+    pub restarting: bool,
     /// Where.
     pub node: String,
 }
@@ -194,6 +201,8 @@ pub struct Member {
     pub term: u64,
     /// The last entry of its log.
     pub last: u64,
+    /// The last entry that it knows to be committed.
+    pub commit: u64,
     /// The membership, as it knows it.
     pub configuration: Configuration,
     /// As the leader: what it knows of the others.
@@ -262,6 +271,13 @@ impl Member {
         member == self.id || self.hears(member) && self.followers.get(&member).is_some_and(near)
     }
 
+    /// Whether this leader's membership is committed. Before that another leader may bring the one
+    /// from before back, and nothing may be built on it.
+    #[must_use]
+    pub fn committed(&self) -> bool {
+        self.commit >= self.configuration.index
+    }
+
     /// Whether a majority of these is heard, without those in `except`.
     #[must_use]
     pub fn majority<'a>(
@@ -292,7 +308,14 @@ impl Observed {
                 && (outgoing.is_empty() || member.majority(outgoing.keys(), &none))
         };
         let leader = self.members.iter().filter(leads).max_by_key(|(_, member)| member.term);
-        leader.map(|(ordinal, member)| (*ordinal, member))
+        let (ordinal, leader) = leader?;
+        // A voter of a later term: somebody else leads, or will within moments.
+        let votes = |id: &Identity| {
+            let Configuration { voters, outgoing, .. } = &leader.configuration;
+            voters.contains_key(id) || outgoing.contains_key(id)
+        };
+        let later = |member: &Member| member.term > leader.term && votes(&member.id);
+        (!self.members.values().any(later)).then_some((*ordinal, leader))
     }
 
     /// The group, once it is founded.

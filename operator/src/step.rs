@@ -14,7 +14,8 @@ pub enum Step {
     Blocked,
     /// Makes the plain objects as wanted: Services, settings, certificates.
     Settle,
-    /// Makes the StatefulSet, or makes its template the wanted one; `replicas` as they are.
+    /// Makes the StatefulSet, or makes its template the wanted one; `replicas` as they are. From
+    /// the state that was read, or only if there still is none.
     Template {
         /// Pods that it is to have.
         replicas: u32,
@@ -75,7 +76,8 @@ pub enum Step {
     Drain(Ordinal),
     /// Tells a member that it may stand again.
     Undrain(Ordinal),
-    /// Tells a member that is none any more to stay none.
+    /// Tells a member to be none for ever: it is none any more, or its disk lost what it had
+    /// acknowledged and the leader listens to it no more. It may believe that it still is one.
     Retire {
         /// Its pod.
         pod: Ordinal,
@@ -95,6 +97,8 @@ pub enum Step {
         pod: Ordinal,
         /// And which of that name.
         uid: String,
+        /// And its state: one that works by now stays.
+        resource_version: String,
     },
     /// Changes the sidecar's image in a running pod.
     Patch {

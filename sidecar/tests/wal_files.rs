@@ -209,7 +209,10 @@ fn an_identity_is_made_once_and_remembers_boots() {
 
 /// A start of a member, and what stands in its list of boots.
 fn start(path: &Path, shows: bool) -> Vec<Boot> {
-    let (directory, unshown) = DataDir::hold(path, Duration::ZERO).expect("the directory is free").begin().expect("it can be written");
+    let (directory, unshown) = DataDir::hold(path, Duration::ZERO)
+        .expect("the directory is free")
+        .begin()
+        .expect("it can be written");
     if shows {
         unshown.show().expect("it can be written");
     }

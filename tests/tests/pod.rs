@@ -16,7 +16,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
@@ -183,7 +184,7 @@ impl Pods {
         let end = Instant::now() + PATIENCE;
         while self.probe(member, path) != Some(status) {
             assert!(Instant::now() < end, "{path} of {} never said {status}", name(member));
-            tokio::time::sleep(LOOK).await;
+            sleep(LOOK).await;
         }
     }
 
@@ -213,7 +214,7 @@ impl Pods {
                 }
             }
             assert!(Instant::now() < end, "nobody leads");
-            tokio::time::sleep(LOOK).await;
+            sleep(LOOK).await;
         }
     }
 

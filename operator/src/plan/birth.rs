@@ -6,6 +6,7 @@
 
 use crate::observed::{Identity, Member, Observed, Ordinal};
 use crate::step::{Plan, Step, Work};
+use std::collections::BTreeMap;
 
 /// What is to be done as long as there is no group.
 pub(super) fn plan(o: &Observed) -> Option<Plan> {
@@ -23,6 +24,9 @@ pub(super) fn plan(o: &Observed) -> Option<Plan> {
         return of(Plan::new(Step::Await, format!("{} does not answer yet", birth.seed)));
     };
     if Some(member.id) == wanted {
+        if let Some(plan) = useless(o, seed, member) {
+            return of(plan);
+        }
         return match member.cluster {
             None => of(Plan::new(Step::Bootstrap { seed }, "the group is to be founded")),
             at if at == group && member.configuration.index > 0 => {
@@ -40,12 +44,13 @@ pub(super) fn plan(o: &Observed) -> Option<Plan> {
         let why = format!("the seed's disk is gone, but member {} has joined its group", other.id);
         return of(Plan::new(Step::Blocked, why));
     }
-    of(conceive(o))
+    of(foreign(o).unwrap_or_else(|| conceive(o)))
 }
 
 /// Volumes that another resource of this name left, or disks that are in a group.
 pub(super) fn foreign(o: &Observed) -> Option<Plan> {
-    if o.cluster.spec.adopt_existing {
+    let born = o.cluster.status.birth.as_ref();
+    if o.cluster.spec.adopt_existing || born.is_some_and(|birth| birth.confirmed) {
         return None;
     }
     let uid = &o.cluster.uid;
@@ -58,7 +63,9 @@ pub(super) fn foreign(o: &Observed) -> Option<Plan> {
         );
         return Some(Plan::new(Step::Blocked, why));
     }
-    let member = o.members.iter().find(|(_, member)| member.cluster.is_some());
+    let ours = born.and_then(|birth| Identity::parse(&birth.cluster_id));
+    let other = |member: &Member| member.cluster.is_some() && member.cluster != ours;
+    let member = o.members.iter().find(|(_, member)| other(member));
     member.map(|(ordinal, _)| {
         let why = format!(
             "the disk of {} is in a group that is not written down here: set spec.adoptExisting \
@@ -71,7 +78,9 @@ pub(super) fn foreign(o: &Observed) -> Option<Plan> {
 
 fn conceive(o: &Observed) -> Plan {
     let of = |plan: Plan| plan.as_part_of(Work::Bootstrap, [0]);
-    if let Some(plan) = adopt(o) {
+    if o.cluster.spec.adopt_existing
+        && let Some(plan) = adopt(o).or_else(|| unread(o))
+    {
         return of(plan);
     }
     let Some(member) = o.members.get(&0) else {
@@ -80,15 +89,33 @@ fn conceive(o: &Observed) -> Plan {
             format!("{} does not answer yet", o.cluster.pod_name(0)),
         ));
     };
-    if !member.unfit.is_empty() || member.retired {
-        let why = format!(
-            "the disk of {} is of no use ({}): delete its PersistentVolumeClaim and the pod",
-            o.cluster.pod_name(0),
-            if member.retired { "retired" } else { member.unfit.as_str() }
-        );
-        return of(Plan::new(Step::Blocked, why));
+    if let Some(plan) = useless(o, 0, member) {
+        return of(plan);
     }
     of(Plan::new(Step::Conceive { seed: 0, member: member.id }, "nobody founded the group yet"))
+}
+
+/// Nobody can found a group on such a disk.
+fn useless(o: &Observed, ordinal: Ordinal, member: &Member) -> Option<Plan> {
+    let why = match member.unfit.as_str() {
+        "" if !member.retired => return None,
+        "" => "retired",
+        unfit => unfit,
+    };
+    let name = o.cluster.pod_name(ordinal);
+    let way = "delete its PersistentVolumeClaim and the pod";
+    Some(Plan::new(Step::Blocked, format!("the disk of {name} is of no use ({why}): {way}")))
+}
+
+/// An earlier volume that nobody has looked at: a group may be on it.
+fn unread(o: &Observed) -> Option<Plan> {
+    let foreign = o.claims.iter().filter(|(_, claim)| claim.made_for != o.cluster.uid);
+    let (ordinal, _) = { foreign }.find(|(ordinal, _)| !o.members.contains_key(ordinal))?;
+    if let Some(plan) = super::pods::more(o, ordinal + 1) {
+        return Some(plan);
+    }
+    let why = format!("{} does not tell yet what is on its volume", o.cluster.pod_name(*ordinal));
+    Some(Plan::new(Step::Await, why))
 }
 
 /// A group that is on the disks already, if the user lets us take it over: all must tell the same.
@@ -111,10 +138,16 @@ fn adopt(o: &Observed) -> Option<Plan> {
     let known = o.members.values().map(|member| &member.configuration);
     let known = known.max_by_key(|known| known.index)?;
     let there = |id: &Identity| o.members.values().any(|member| member.id == *id);
-    let count = known.voters.keys().filter(|id| there(id)).count();
-    if count * 2 <= known.voters.len() {
+    let majority = |half: &BTreeMap<Identity, String>| {
+        half.is_empty() || half.keys().filter(|id| there(id)).count() * 2 > half.len()
+    };
+    if !majority(&known.voters) || !majority(&known.outgoing) {
+        // Those missing may be in pods that are not even there yet.
+        let voting = known.voting().into_iter().filter_map(|name| o.cluster.ordinal(name));
+        let needed = voting.max().map_or(0, |highest| highest + 1);
+        let more = super::pods::more(o, needed);
         let why = "a group is on the volumes, and no majority of it answers yet";
-        return Some(Plan::new(Step::Await, why));
+        return Some(more.unwrap_or_else(|| Plan::new(Step::Await, why)));
     }
     Some(Plan::new(Step::Adopt { seed, member, cluster }, "a group is on the volumes"))
 }

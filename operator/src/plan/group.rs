@@ -1,8 +1,8 @@
 //! Who listens and who votes: one change at a time, decided from what the leader tells.
 //!
 //! Learners first; a voter comes from the learners that caught up, and all that change their vote
-//! change it in one joint change. Before a change, both majorities have contact with the leader, the
-//! leader is among those who stay where there is a way, and nobody may be evicted meanwhile.
+//! change it in one joint change. Before a change, both majorities have contact with the leader,
+//! the leader is among those who stay where there is a way, and nobody may be evicted meanwhile.
 
 use crate::observed::{Configuration, Identity, Member, Observed, Ordinal};
 use crate::step::{Plan, Step, Work};
@@ -71,6 +71,51 @@ impl<'a> Group<'a> {
         ordinal.is_some_and(|ordinal| ordinal < self.o.cluster.replicas())
     }
 
+    /// The voter in a pod: by its own word, or by its name, if the operator cannot ask it.
+    pub(super) fn voter(&self, ordinal: Ordinal) -> Option<Identity> {
+        let told = self.o.members.get(&ordinal).map(|member| member.id);
+        let name = self.name(ordinal);
+        let mut voters = self.conf.voters.iter();
+        let named = voters.find(|(_, voter)| **voter == name).map(|(id, _)| *id);
+        told.filter(|id| self.conf.voters.contains_key(id)).or(named)
+    }
+
+    /// Whether the leader has contact with the member in a pod.
+    pub(super) fn heard(&self, ordinal: Ordinal) -> bool {
+        let told = self.o.members.get(&ordinal).is_some_and(|of| self.leader.hears(of.id));
+        let name = self.name(ordinal);
+        let mut members = self.conf.members();
+        told || members.any(|(id, other)| other == name && self.leader.hears(id))
+    }
+
+    /// Whether somebody deleted the volume of a pod: whatever is on it goes with the pod.
+    pub(super) fn condemned(&self, ordinal: Ordinal) -> bool {
+        self.o.claims.get(&ordinal).is_some_and(|claim| claim.deleting)
+    }
+
+    fn condemned_name(&self, name: &str) -> bool {
+        self.o.cluster.ordinal(name).is_some_and(|ordinal| self.condemned(ordinal))
+    }
+
+    /// Voters whose disks answer, and are of no use for ever. One that cannot be read may tell no
+    /// identity, or another.
+    fn dead(&self) -> BTreeSet<Identity> {
+        let dead = |(id, name): &(&Identity, &String)| {
+            let there = self.o.cluster.ordinal(name).and_then(|at| self.o.members.get(&at));
+            let its = |member: &&Member| member.id == **id || !member.unfit.is_empty();
+            there.filter(its).is_some_and(|member| self.spoiled(member))
+        };
+        self.conf.voters.iter().filter(dead).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a disk still stands in the membership: by its identity, or, where it cannot be read,
+    /// by its name among those who vote.
+    pub(super) fn counts(&self, ordinal: Ordinal, member: &Member) -> bool {
+        let known = self.conf.members().any(|(id, _)| id == member.id);
+        let name = self.name(ordinal);
+        known || !member.unfit.is_empty() && self.conf.voters.values().any(|voter| *voter == name)
+    }
+
     /// Members that are to listen or vote: those that do and stay, and those that are new.
     fn wanted(&self) -> BTreeMap<Identity, String> {
         let named = |(id, name): (Identity, &str)| (id, name.to_owned());
@@ -78,7 +123,9 @@ impl<'a> Group<'a> {
             self.conf.members().filter(|(id, name)| self.stays(name) && !self.lost.contains(id));
         let mut wanted: BTreeMap<_, _> = now.map(named).collect();
         for (id, ordinal) in &self.good {
-            if *ordinal < self.o.cluster.replicas() {
+            let going = self.o.pods.get(ordinal).is_none_or(|pod| pod.deleting);
+            let brief = self.condemned(*ordinal) || going;
+            if *ordinal < self.o.cluster.replicas() && !brief {
                 wanted.insert(*id, self.name(*ordinal));
             }
         }
@@ -89,33 +136,60 @@ impl<'a> Group<'a> {
     fn target(&self) -> Option<BTreeMap<Identity, String>> {
         let Configuration { voters, learners, .. } = self.conf;
         let stays = |(id, name): &(&Identity, &String)| self.stays(name) && !self.lost.contains(id);
-        // Those that vote and have contact, then others that vote, then spares that caught up.
+        // Those that vote and have contact, then others that vote, then spares that caught up; and
+        // those whose volume is condemned only where nobody else is.
         let rank = |(id, name): &(&Identity, &String)| {
             let far = !self.leader.hears(**id);
             (far, self.o.cluster.ordinal(name))
         };
-        let mut votes: Vec<_> = voters.iter().filter(stays).collect();
-        votes.sort_by_key(rank);
-        let ready = |(id, _): &(&Identity, &String)| {
-            self.leader.has_beside(**id) && self.good.contains_key(*id)
+        let votes = voters.iter().filter(stays);
+        let (mut brief, mut votes): (Vec<_>, Vec<_>) =
+            votes.partition(|(_, name)| self.condemned_name(name));
+        let ready = |(id, name): &(&Identity, &String)| {
+            let here = self.good.contains_key(*id) && !self.condemned_name(name);
+            here && self.leader.has_beside(**id)
         };
         let mut spares: Vec<_> = learners.iter().filter(stays).filter(ready).collect();
-        spares.sort_by_key(rank);
+        for some in [&mut votes, &mut spares, &mut brief] {
+            some.sort_by_key(rank);
+        }
         let most = self.o.cluster.voters();
-        let mut target: Vec<_> = votes.into_iter().chain(spares).take(most).collect();
+        let mut target: Vec<_> = votes.into_iter().chain(spares).chain(brief).take(most).collect();
         if target.len() % 2 == 0 {
             target.pop();
         }
         // Fewer than now, and fewer than wanted: somebody is missing, and may come back.
         let fewest = most.min(voters.len());
-        let target: BTreeMap<_, _> =
-            target.into_iter().map(|(id, name)| (*id, name.clone())).collect();
-        (target.len() >= fewest && !target.is_empty()).then_some(target)
+        if target.len() >= fewest && !target.is_empty() {
+            return Some(target.into_iter().map(|(id, name)| (*id, name.clone())).collect());
+        }
+        self.without_dead()
+    }
+
+    /// All who vote but those whose disks are of no use: a majority of them is no larger than one
+    /// of all that is left of a majority of all, so nothing is lost by their leave; and only
+    /// then an empty disk can come instead. Their number may be even for so long.
+    fn without_dead(&self) -> Option<BTreeMap<Identity, String>> {
+        let dead = self.dead();
+        let mut voters = self.conf.voters.clone();
+        voters.retain(|id, _| !dead.contains(id));
+        (!dead.is_empty() && !voters.is_empty()).then_some(voters)
+    }
+
+    /// A learner that stays, and does not have the log yet.
+    pub(super) fn coming(&self) -> Option<&String> {
+        let coming = self.conf.learners.iter().find(|(id, name)| {
+            let stays = self.stays(name) && !self.condemned_name(name) && !self.lost.contains(id);
+            stays && !self.leader.has_beside(**id)
+        });
+        coming.map(|(_, name)| name)
     }
 
     /// What the change is part of.
     fn work(&self) -> Work {
-        if self.lost.is_empty() { Work::Scale } else { Work::Replace }
+        let mut names = self.conf.voters.values();
+        let condemned = names.any(|name| self.stays(name) && self.condemned_name(name));
+        if self.lost.is_empty() && !condemned { Work::Scale } else { Work::Replace }
     }
 
     fn ordinals<'b>(&self, names: impl IntoIterator<Item = &'b String>) -> BTreeSet<Ordinal> {
@@ -123,14 +197,33 @@ impl<'a> Group<'a> {
     }
 }
 
+/// Nothing is built on a membership that is not settled.
+pub(super) fn settled(group: &Group) -> Option<Plan> {
+    let why = match group.conf.outgoing.is_empty() {
+        false => "a joint configuration is in force: the leader leaves it by itself",
+        true if !group.leader.committed() => "the membership is not committed yet",
+        true => return None,
+    };
+    let targets = group.ordinals(group.conf.voters.values());
+    Some(Plan::new(Step::Await, why).as_part_of(group.work(), targets))
+}
+
 /// What is to be done about the membership.
 pub(super) fn plan(group: &Group) -> Option<Plan> {
-    if !group.conf.outgoing.is_empty() {
-        let why = "a joint configuration is in force: the leader leaves it by itself";
-        let targets = group.ordinals(group.conf.voters.values());
-        return Some(Plan::new(Step::Await, why).as_part_of(group.work(), targets));
-    }
-    listen(group).or_else(|| vote(group)).or_else(|| hear_no_more(group))
+    retire(group).or_else(|| listen(group)).or_else(|| vote(group)).or_else(|| hear_no_more(group))
+}
+
+/// A disk that lost what it had acknowledged is told so for good: once its member has left, the
+/// leader does not know any more that it must stay away.
+fn retire(group: &Group) -> Option<Plan> {
+    let lied = |member: &Member| {
+        let of = group.leader.followers.get(&member.id);
+        of.is_some_and(|of| of.quarantined) && !member.retired
+    };
+    let (ordinal, member) = group.o.members.iter().find(|(_, member)| lied(member))?;
+    let why = format!("the disk of {} lost what it had acknowledged", group.name(*ordinal));
+    let step = Step::Retire { pod: *ordinal, member: member.id };
+    Some(Plan::new(step, why).as_part_of(Work::Replace, [*ordinal]))
 }
 
 /// New members listen, before anybody votes.
@@ -181,7 +274,8 @@ fn vote(group: &Group) -> Option<Plan> {
     let of = |plan: Plan| Some(plan.as_part_of(group.work(), targets.clone()));
     let none = BTreeSet::new();
     if !group.leader.majority(target.keys(), &none) {
-        return of(Plan::new(Step::Await, "no majority of the new voters has contact"));
+        let why = "no majority of the new voters has contact";
+        return of(super::pods::evictable(group.o, why));
     }
     if let Some(plan) = leader_out(group, &target) {
         return of(plan);
@@ -234,25 +328,43 @@ pub(super) fn successor(group: &Group, fit: impl Fn(Identity) -> bool) -> Option
     able.max_by_key(matched).copied()
 }
 
+/// The only voter is to go: a spare votes instead of it.
+pub(super) fn relieve(group: &Group) -> Option<Plan> {
+    let Configuration { voters, learners, index, .. } = group.conf;
+    let (old, name) = voters.first_key_value().filter(|_| voters.len() == 1)?;
+    let ready = |(id, name): &(&Identity, &String)| {
+        let here = group.good.contains_key(*id) && group.stays(name);
+        here && !group.condemned_name(name) && group.leader.has_beside(**id)
+    };
+    let (spare, to) = learners.iter().find(ready)?;
+    if let Some(plan) = super::pods::nobody_away(group.o) {
+        return Some(plan);
+    }
+    let mut listen = stay(group, learners);
+    listen.remove(spare);
+    listen.insert(*old, name.clone());
+    let why = format!("{to} votes before {name}, the only voter, is touched");
+    Some(change(group, *index, (BTreeMap::from([(*spare, to.clone())]), listen), &why))
+}
+
 /// Fewer vote than are to vote, and nobody is ready to.
 fn missing(group: &Group) -> Option<Plan> {
-    let Configuration { voters, learners, .. } = group.conf;
+    let voters = &group.conf.voters;
     let doomed = voters.values().filter(|name| !group.stays(name)).count();
     let wanted = group.o.cluster.voters();
     if voters.len() == wanted && doomed == 0 {
         return None;
     }
     // Pods that never answered are waited for; the rest goes on meanwhile.
-    let coming =
-        learners.iter().find(|(id, _)| !group.lost.contains(id) && !group.leader.has_beside(**id));
-    if let Some((_, name)) = coming {
+    if let Some(name) = group.coming() {
         let why = format!("{name} does not have the log yet");
         let targets = group.ordinals([name]);
-        return Some(Plan::new(Step::Await, why).as_part_of(Work::Scale, targets));
+        let plan = super::pods::evictable(group.o, &why);
+        return Some(plan.as_part_of(Work::Scale, targets));
     }
     if doomed > 0 {
         let why = "too few of the members that stay are ready to vote: nothing is taken away";
-        return Some(Plan::new(Step::Await, why).as_part_of(Work::Scale, []));
+        return Some(super::pods::evictable(group.o, why).as_part_of(Work::Scale, []));
     }
     None
 }

@@ -1,19 +1,20 @@
 //! What is to be done next: a pure function from what was observed to at most one step.
 //!
-//! Invariants: `spec.replicas` alone decides about the size, observations never do; membership moves
-//! before pods do; a step that takes a voter away leaves a majority that has contact with the leader;
-//! equal observations give equal plans, and where everything is as wanted the plan is to rest.
-//! Must not: make a client, read a clock, or remember anything between two passes.
+//! Invariants: `spec.replicas` alone decides about the size, observations never do; membership
+//! moves before pods do; a step that takes a voter away leaves a majority that has contact with the
+//! leader; equal observations give equal plans, and where everything is as wanted the plan is to
+//! rest. Must not: make a client, read a clock, or remember anything between two passes.
 //!
-//! The order is the design: what makes the group safe comes before what makes it larger, that before
-//! what makes it smaller, and pods are exchanged last.
+//! The order is the design: what makes the group safe comes before what makes it larger, that
+//! before what makes it smaller, and pods are exchanged last.
 
 mod birth;
 mod group;
 mod pods;
 
-use crate::observed::{Observed, Ordinal};
+use crate::observed::{Configuration, Observed, Ordinal};
 use crate::step::{Plan, Step};
+use crate::validate;
 
 /// What is to be done next.
 #[must_use]
@@ -21,21 +22,56 @@ pub fn plan(o: &Observed) -> Plan {
     if o.cluster.spec.paused {
         return Plan::new(Step::Rest, "spec.paused is set: nothing is changed");
     }
-    let first = settle(o).or_else(|| pods::stop(o)).or_else(|| set(o)).or_else(|| birth::plan(o));
-    if let Some(plan) = first.or_else(|| pods::grow(o)) {
+    let first = settle(o).or_else(|| pods::stop(o)).or_else(|| set(o)).or_else(|| birth(o));
+    let plan = first.or_else(|| pods::grow(o)).unwrap_or_else(|| match o.leader() {
+        Some((ordinal, leader)) => led(&group::Group::new(o, ordinal, leader)),
+        None => pods::without_quorum(o),
+    });
+    // The rest goes on with the pods as they are; what ends in waiting waits for the user.
+    match validate::fault(&o.cluster.spec) {
+        Some(fault) if matches!(plan.step, Step::Rest | Step::Await) => {
+            Plan::new(Step::Blocked, fault)
+        }
+        _ => plan,
+    }
+}
+
+/// Without a group: what is waited for may wait for pods.
+fn birth(o: &Observed) -> Option<Plan> {
+    let plan = birth::plan(o)?;
+    let pods = || pods::more(o, o.cluster.replicas()).or_else(|| pods::broken(o));
+    let waits = plan.step == Step::Await;
+    Some(if waits { pods().unwrap_or(plan) } else { plan })
+}
+
+/// With a leader, and a majority behind it.
+fn led(group: &group::Group) -> Plan {
+    if let Some(plan) = group::settled(group) {
         return plan;
     }
-    let Some((ordinal, leader)) = o.leader() else {
-        return pods::without_quorum(o);
+    let next = group::plan(group);
+    // What waits for members may wait for a disk or a pod that is in the way: that one goes first.
+    let waits = next.as_ref().is_none_or(|plan| plan.step == Step::Await);
+    let first = || pods::spoiled(group).or_else(|| pods::unheard(group));
+    let first = if waits { first() } else { None };
+    let next = first.or(next).or_else(|| pods::shrink(group)).or_else(|| pods::roll(group));
+    // What must wait for the user holds up nothing else.
+    let (stuck, next) = match next {
+        Some(plan) if plan.step == Step::Blocked => (Some(plan), None),
+        next => (None, next),
     };
-    let group = group::Group::new(o, ordinal, leader);
-    let next = group::plan(&group).or_else(|| pods::shrink(&group)).or_else(|| pods::roll(&group));
-    next.or_else(|| pods::tidy(&group)).unwrap_or_else(|| Plan::new(Step::Rest, "as wanted"))
+    let next = next.or_else(|| pods::tidy(group)).or(stuck).or_else(|| pods::foreign(group));
+    let next = next.or_else(|| pods::unsettled(group));
+    next.unwrap_or_else(|| Plan::new(Step::Rest, "as wanted"))
 }
 
 fn settle(o: &Observed) -> Option<Plan> {
-    let first = o.stale.first()?;
-    Some(Plan::new(Step::Settle, format!("{first} is not as wanted")))
+    if let Some(first) = o.stale.first() {
+        return Some(Plan::new(Step::Settle, format!("{first} is not as wanted")));
+    }
+    let rival = o.rivals.first().filter(|_| o.budget.is_some())?;
+    let why = format!("the disruption budget {rival} matches the same pods: with two none may go");
+    Some(Plan::new(Step::Budget(None), why))
 }
 
 /// The StatefulSet is there, and makes the pods that are wanted now.
@@ -44,7 +80,7 @@ fn set(o: &Observed) -> Option<Plan> {
         Some(set) if set.deleting => {
             Some(Plan::new(Step::Await, "the StatefulSet is being deleted"))
         }
-        Some(set) if set.current => None,
+        Some(set) if set.current || validate::fault(&o.cluster.spec).is_some() => None,
         Some(set) => {
             let step = Step::Template { replicas: set.replicas };
             Some(Plan::new(step, "the StatefulSet's template is not the wanted one"))
@@ -61,14 +97,17 @@ fn pods_needed(o: &Observed) -> u32 {
     o.cluster.replicas().max(highest_voting(o).map_or(0, |highest| highest + 1))
 }
 
-/// The highest ordinal that votes in either half of the newest configuration that is known.
+/// The highest ordinal that votes in either half of the configuration in effect; where nobody
+/// leads, in any that may be.
 fn highest_voting(o: &Observed) -> Option<Ordinal> {
-    let told = o.configuration().filter(|known| known.index > 0);
-    if let Some(known) = told {
-        return known.voting().into_iter().filter_map(|name| o.cluster.ordinal(name)).max();
+    let voting = |known: &Configuration| {
+        known.voting().into_iter().filter_map(|name| o.cluster.ordinal(name)).max()
+    };
+    if let Some((_, leader)) = o.leader() {
+        return voting(&leader.configuration);
     }
-    // Nobody answers: what the status remembers.
-    let members = o.cluster.status.members.iter();
-    let voters = members.filter(|member| member.role == "Voter");
-    voters.filter_map(|member| o.cluster.ordinal(&member.name)).max()
+    // Those few that answer may know an older one than the status remembers, or a newer one.
+    let voters = o.cluster.status.members.iter().filter(|member| member.role == "Voter");
+    let remembered = voters.filter_map(|member| o.cluster.ordinal(&member.name)).max();
+    o.configuration().and_then(voting).max(remembered)
 }

@@ -1,11 +1,12 @@
-//! Pods, volumes and the disruption budget: more before the membership grows, fewer after it shrank,
-//! and exchanged one at a time.
+//! Pods, volumes and the disruption budget: more before the membership grows, fewer after it
+//! shrank, and exchanged one at a time.
 
-use super::group::{Group, successor};
+use super::group::{Group, relieve, successor};
 use super::pods_needed;
-use crate::observed::{Identity, Observed, Ordinal, Pod};
+use crate::observed::{Budget, Identity, Member, Observed, Ordinal, Pod};
 use crate::step::{Plan, Step, Work};
-use std::collections::BTreeSet;
+use crate::validate;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// No pods are wanted: all stop, every disk stays, the membership stays as it is.
 pub(super) fn stop(o: &Observed) -> Option<Plan> {
@@ -15,14 +16,21 @@ pub(super) fn stop(o: &Observed) -> Option<Plan> {
     let Some(set) = &o.set else {
         return Some(Plan::new(Step::Rest, "spec.replicas is 0, and nothing is there"));
     };
+    let of = |plan: Plan| Some(plan.as_part_of(Work::Scale, []));
     if o.configuration().is_some_and(|known| !known.outgoing.is_empty()) && o.leader().is_some() {
-        return Some(Plan::new(Step::Await, "a joint configuration ends before all stop"));
+        return of(Plan::new(Step::Await, "a joint configuration ends before all stop"));
+    }
+    if let Some(why) = would_end(o).filter(|_| set.replicas > 0) {
+        return Some(Plan::new(Step::Blocked, why));
     }
     if o.budget.is_some() {
-        return Some(Plan::new(Step::Budget(None), "spec.replicas is 0"));
+        return of(Plan::new(Step::Budget(None), "spec.replicas is 0"));
     }
     if set.replicas > 0 {
-        return Some(scale(o, 0, "spec.replicas is 0").as_part_of(Work::Scale, []));
+        return of(scale(o, 0, "spec.replicas is 0"));
+    }
+    if !o.pods.is_empty() {
+        return of(Plan::new(Step::Await, "the pods are ending"));
     }
     Some(Plan::new(Step::Rest, "stopped; every disk is kept"))
 }
@@ -35,6 +43,45 @@ fn scale(o: &Observed, replicas: u32, why: &str) -> Plan {
     Plan::new(Step::Scale { uid, resource_version, replicas }, why)
 }
 
+/// Condemned volumes go with their pods: of so many voters that nobody could start again.
+fn would_end(o: &Observed) -> Option<String> {
+    let known = o.configuration().filter(|known| known.index > 0);
+    let halves = known.map(|known| [known.voters.clone(), known.outgoing.clone()]);
+    let halves = halves.unwrap_or_else(|| [remembered(o), BTreeMap::new()]);
+    let gone = |(id, name): &(&Identity, &String)| {
+        let ordinal = o.cluster.ordinal(name);
+        let claim = ordinal.and_then(|ordinal| o.claims.get(&ordinal));
+        let there = ordinal.and_then(|ordinal| o.members.get(&ordinal));
+        let other = there.is_some_and(|member| member.id != **id || !member.unfit.is_empty());
+        other || claim.is_none_or(|claim| claim.deleting)
+    };
+    let ends = halves.iter().find(|half| {
+        let gone = half.iter().filter(gone).count();
+        !half.is_empty() && (half.len() - gone) * 2 <= half.len()
+    })?;
+    let names: Vec<&str> = ends.iter().filter(gone).map(|(_, name)| name.as_str()).collect();
+    let names = names.join(", ");
+    Some(format!(
+        "the disks of {names} are gone, or would go with the pods, and no majority would be left: \
+         set spec.replicas to 3 or more until they are replaced"
+    ))
+}
+
+/// Who voted when the status was written.
+fn remembered(o: &Observed) -> BTreeMap<Identity, String> {
+    let voters = o.cluster.status.members.iter().filter(|member| member.role == "Voter");
+    let named = voters
+        .filter_map(|member| Some((Identity::parse(&member.member_id)?, member.name.clone())));
+    named.collect()
+}
+
+/// So many pods, if there are fewer.
+pub(super) fn more(o: &Observed, needed: u32) -> Option<Plan> {
+    let now = o.set.as_ref().map_or(0, |set| set.replicas);
+    let plan = || scale(o, needed, "more pods are wanted").as_part_of(Work::Scale, now..needed);
+    (now < needed).then(plan)
+}
+
 /// All that are wanted, and all that vote, have a pod.
 pub(super) fn grow(o: &Observed) -> Option<Plan> {
     let now = o.set.as_ref().map_or(0, |set| set.replicas);
@@ -42,33 +89,110 @@ pub(super) fn grow(o: &Observed) -> Option<Plan> {
     if now >= needed {
         return None;
     }
-    Some(scale(o, needed, "more pods are wanted").as_part_of(Work::Scale, now..needed))
+    let Some((ordinal, claim)) = o.claims.range(now..needed).find(|(at, _)| left(o, **at)) else {
+        return more(o, needed);
+    };
+    // Whoever still means to delete that volume must not find a member on it.
+    let of = |plan: Plan| Some(plan.as_part_of(Work::Scale, now..needed));
+    match o.leader() {
+        _ if claim.deleting => of(Plan::new(Step::Await, "a volume of an earlier stay is going")),
+        Some((_, leader)) if leader.committed() && leader.configuration.outgoing.is_empty() => {
+            of(discard(o, *ordinal, "it is of an earlier stay: a new member gets an empty one"))
+        }
+        _ => more(o, *ordinal),
+    }
+}
+
+/// Whether a volume of ours is one whose member left the group.
+fn left(o: &Observed, ordinal: Ordinal) -> bool {
+    let Some(claim) = o.claims.get(&ordinal) else { return false };
+    let told = o.configuration().filter(|known| known.index > 0);
+    let at = |name: &str| o.cluster.ordinal(name) == Some(ordinal);
+    let member = match told {
+        Some(known) => known.members().any(|(_, name)| at(name)),
+        None => o.cluster.status.members.iter().any(|member| at(&member.name)),
+    };
+    claim.made_for == o.cluster.uid && !o.pods.contains_key(&ordinal) && !member
 }
 
 /// Nobody leads with a majority: nothing is taken away but pods that never ran and are out of date.
 pub(super) fn without_quorum(o: &Observed) -> Plan {
-    let broken = o.pods.iter().find(|(ordinal, pod)| {
-        let silent = !o.members.contains_key(ordinal) && pod.running_image.is_empty();
-        silent && !pod.deleting && out_of_date(o, pod)
-    });
-    if let Some((ordinal, pod)) = broken {
-        return delete(*ordinal, pod, "it does not run, and its template is not the wanted one");
+    if let Some(plan) = broken(o) {
+        return plan;
+    }
+    if let Some(why) = majority_gone(o) {
+        return Plan::new(Step::Blocked, why);
     }
     Plan::new(Step::Await, "no member leads with a majority behind it")
 }
 
-fn out_of_date(o: &Observed, pod: &Pod) -> bool {
-    pod.template_hash != o.cluster.template_hash || pod.image != o.cluster.image
+/// A pod whose sidecar does not run, and that is out of date.
+pub(super) fn broken(o: &Observed) -> Option<Plan> {
+    let (ordinal, pod) = o.pods.iter().find(|(ordinal, pod)| {
+        let silent = !o.members.contains_key(ordinal) && pod.running_image.is_empty();
+        // A condemned volume goes with its pod, and may be one that a group needs.
+        let needed = o.cluster.status.birth.is_some() || o.cluster.spec.adopt_existing;
+        let condemned = o.claims.get(ordinal).is_some_and(|claim| claim.deleting);
+        let kept = !condemned || !needed || image_only(o, pod);
+        silent && kept && !pod.deleting && out_of_date(o, pod)
+    })?;
+    Some(renew(o, *ordinal, pod, "it does not run, and is out of date"))
 }
 
-fn delete(ordinal: Ordinal, pod: &Pod, why: &str) -> Plan {
-    let step = Step::Delete { pod: ordinal, uid: pod.uid.clone() };
-    Plan::new(step, why).as_part_of(Work::Roll, [ordinal])
+fn image_only(o: &Observed, pod: &Pod) -> bool {
+    pod.template_hash == o.cluster.template_hash && pod.image != o.cluster.image
+}
+
+/// Where empty disks are under the names of a majority of the voters, nobody can ever lead.
+fn majority_gone(o: &Observed) -> Option<String> {
+    let voters = o.cluster.status.members.iter().filter(|member| member.role == "Voter");
+    let (mut all, mut gone) = (0, Vec::new());
+    for voter in voters {
+        all += 1;
+        let there = o.cluster.ordinal(&voter.name).and_then(|ordinal| o.members.get(&ordinal));
+        if there.is_some_and(|member| member.id.to_string() != voter.member_id) {
+            gone.push(voter.name.as_str());
+        }
+    }
+    let lost = format!("the disks of a majority of the voters are gone ({})", gone.join(", "));
+    let way = "bring them back, or recover the group from a survivor or a backup";
+    (gone.len() * 2 >= all && all > 0).then(|| format!("{lost}: {way}"))
+}
+
+fn out_of_date(o: &Observed, pod: &Pod) -> bool {
+    let old = pod.template_hash != o.cluster.template_hash || pod.image != o.cluster.image;
+    old && validate::fault(&o.cluster.spec).is_none()
+}
+
+/// A pod that does not work: it goes, or gets the right image where that is all that is wrong.
+fn renew(o: &Observed, ordinal: Ordinal, pod: &Pod, why: &str) -> Plan {
+    let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
+    let step = match image_only(o, pod) {
+        true => Step::Patch { pod: ordinal, uid, resource_version },
+        false => Step::Delete { pod: ordinal, uid, resource_version },
+    };
+    Plan::new(step, format!("{}: {why}", o.cluster.pod_name(ordinal)))
+        .as_part_of(Work::Roll, [ordinal])
+}
+
+/// Waiting with nobody's vote about to move: pods may be evicted meanwhile.
+pub(super) fn evictable(o: &Observed, why: &str) -> Plan {
+    if o.budget.is_some_and(|budget| budget.max_unavailable == 0) {
+        return Plan::new(Step::Budget(Some(1)), "nothing is about to change: one may be away");
+    }
+    Plan::new(Step::Await, why)
 }
 
 /// Before anything that takes a vote away: no eviction may come between.
 pub(super) fn nobody_away(o: &Observed) -> Option<Plan> {
-    let budget = o.budget.as_ref()?;
+    let replicas = o.set.as_ref().map_or(0, |set| set.replicas);
+    let budget = match o.budget {
+        Some(budget) => budget,
+        None if replicas > 1 && o.rivals.is_empty() => {
+            Budget { max_unavailable: 1, observed: true }
+        }
+        None => return None,
+    };
     if budget.max_unavailable != 0 {
         return Some(Plan::new(Step::Budget(Some(0)), "nobody may be evicted meanwhile"));
     }
@@ -95,7 +219,9 @@ pub(super) fn shrink(group: &Group) -> Option<Plan> {
         let ours = claim.made_for == o.cluster.uid && !claim.deleting;
         leaves(**ordinal) && ours && !o.pods.contains_key(ordinal)
     });
-    unused.map(|(ordinal, _)| discard(o, *ordinal, "its member has left the group"))
+    let (ordinal, _) = unused?;
+    let plan = discard(o, *ordinal, "its member has left the group");
+    Some(plan.as_part_of(Work::Scale, [*ordinal]))
 }
 
 fn discard(o: &Observed, ordinal: Ordinal, why: &str) -> Plan {
@@ -106,42 +232,90 @@ fn discard(o: &Observed, ordinal: Ordinal, why: &str) -> Plan {
     Plan::new(Step::Discard { claim: ordinal, uid, resource_version }, why)
 }
 
-/// Pods that must be exchanged, one at a time: their disks are of no use or condemned, or they are
-/// out of date.
+/// Pods that must be exchanged, one at a time: they are of no use to the application, their disks
+/// are condemned, or they are out of date.
 pub(super) fn roll(group: &Group) -> Option<Plan> {
-    if let Some(plan) = spoiled(group).or_else(|| condemned(group)) {
-        return Some(plan);
+    let condemned = useless(group).or_else(|| condemned(group));
+    let stuck = |plan: &Plan| plan.step == Step::Blocked;
+    match condemned {
+        Some(plan) if stuck(&plan) => outdated(group).or(Some(plan)),
+        Some(plan) => Some(plan),
+        None => outdated(group),
     }
+}
+
+/// Pods that are wanted, on volumes that last, and out of date.
+fn old<'a>(group: &Group<'a>) -> Vec<(Ordinal, &'a Pod)> {
     let o = group.o;
-    let old =
-        |(ordinal, pod): &(&Ordinal, &Pod)| **ordinal < o.cluster.replicas() && out_of_date(o, pod);
-    let old: Vec<_> = o.pods.iter().filter(old).collect();
-    if old.is_empty() {
-        return None;
-    }
-    let works = |ordinal: Ordinal| {
-        let member = o.members.get(&ordinal);
-        member.is_some_and(|member| group.leader.hears(member.id))
+    let old = |(ordinal, pod): &(&Ordinal, &Pod)| {
+        **ordinal < o.cluster.replicas() && !group.condemned(**ordinal) && out_of_date(o, pod)
     };
-    // One that works for nobody is in nobody's way: it goes first.
-    let broken = old.iter().find(|(ordinal, pod)| !pod.deleting && !pod.ready && !works(**ordinal));
-    if let Some((ordinal, pod)) = broken {
-        return Some(delete(**ordinal, pod, "it does not work, and is out of date"));
-    }
-    if let Some(plan) = unsettled(group) {
-        return Some(plan.as_part_of(Work::Roll, old.iter().map(|(ordinal, _)| **ordinal)));
-    }
-    let (ordinal, pod) = old.into_iter().min_by_key(|(ordinal, _)| order(group, **ordinal))?;
-    let image_only = pod.template_hash == o.cluster.template_hash;
+    o.pods.iter().filter(old).map(|(ordinal, pod)| (*ordinal, pod)).collect()
+}
+
+/// One that works for nobody is in nobody's way: it goes before all else.
+pub(super) fn unheard(group: &Group) -> Option<Plan> {
+    let o = group.o;
+    let (ordinal, pod) = o.pods.iter().find(|(ordinal, pod)| {
+        let works = pod.ready || pod.deleting || group.heard(**ordinal);
+        !works && !group.condemned(**ordinal) && out_of_date(o, pod)
+    })?;
+    Some(renew(o, *ordinal, pod, "it does not work, and is out of date"))
+}
+
+/// Those that are of no use to the application, and whose members are: no budget lets them go, so
+/// it is looked after the majority here.
+fn useless(group: &Group) -> Option<Plan> {
+    let useless = old(group).into_iter().filter(|(_, pod)| !pod.deleting && !pod.ready);
+    let (ordinal, pod) = useless.min_by_key(|(ordinal, _)| order(group, *ordinal))?;
+    // One that is lost may never come back; whether the rest is a majority is looked at next.
+    let plan = apart(group, ordinal, &group.lost).or_else(|| before(group, ordinal));
     let plan =
-        if image_only { patch(group, *ordinal, pod) } else { exchange(group, *ordinal, pod) };
+        plan.unwrap_or_else(|| renew(group.o, ordinal, pod, "it is not ready, and out of date"));
+    Some(plan.as_part_of(Work::Roll, [ordinal]))
+}
+
+fn outdated(group: &Group) -> Option<Plan> {
+    let old = old(group);
+    let (ordinal, pod) = old.iter().min_by_key(|(ordinal, _)| order(group, *ordinal))?;
+    if let Some(plan) = unsettled(group) {
+        return Some(plan.as_part_of(Work::Roll, old.iter().map(|(ordinal, _)| *ordinal)));
+    }
+    let plan = match image_only(group.o, pod) {
+        true => patch(group, *ordinal, pod),
+        false => exchange(group, *ordinal, pod),
+    };
     Some(plan.as_part_of(Work::Roll, [*ordinal]))
+}
+
+/// Why the budget lets no ready pod go: another one is not ready.
+fn guarded(group: &Group, ordinal: Ordinal) -> Option<Plan> {
+    let o = group.o;
+    let away = |other: &Ordinal| {
+        *other != ordinal && o.pods.get(other).is_none_or(|pod| pod.deleting || !pod.ready)
+    };
+    let other = (0..o.set.as_ref().map_or(0, |set| set.replicas)).find(away)?;
+    let why = format!("{} is not ready: the budget lets no other go", group.name(other));
+    Some(Plan::new(Step::Await, why))
+}
+
+/// Why a pod may not go yet: another voter is away, or about to be. Those in `but` do not count.
+fn apart(group: &Group, ordinal: Ordinal, but: &BTreeSet<Identity>) -> Option<Plan> {
+    let o = group.o;
+    let others = group.conf.voters.iter().map(|(id, name)| (id, name, o.cluster.ordinal(name)));
+    let others = others.filter(|(id, _, at)| *at != Some(ordinal) && !but.contains(id));
+    let mut away = others.filter(|(id, _, at)| {
+        let pod = at.and_then(|at| o.pods.get(&at));
+        let ends = pod.is_none_or(|pod| pod.deleting || pod.restarting);
+        ends || !group.leader.has_beside(**id)
+    });
+    let why = |name: &str| format!("{name} is away, or does not have the log yet");
+    away.next().map(|(_, name, _)| Plan::new(Step::Await, why(name)))
 }
 
 /// Spares, then followers, then the leader.
 fn order(group: &Group, ordinal: Ordinal) -> (u8, Ordinal) {
-    let member = group.o.members.get(&ordinal).map(|member| member.id);
-    let votes = member.is_some_and(|id| group.conf.voters.contains_key(&id));
+    let votes = group.voter(ordinal).is_some();
     let rank = match (votes, ordinal == group.at) {
         (false, _) => 0,
         (true, false) => 1,
@@ -151,7 +325,7 @@ fn order(group: &Group, ordinal: Ordinal) -> (u8, Ordinal) {
 }
 
 /// Why no further pod may go: somebody else is away, or not back yet.
-fn unsettled(group: &Group) -> Option<Plan> {
+pub(super) fn unsettled(group: &Group) -> Option<Plan> {
     let o = group.o;
     let replicas = o.set.as_ref().map_or(0, |set| set.replicas);
     for ordinal in 0..replicas {
@@ -159,6 +333,7 @@ fn unsettled(group: &Group) -> Option<Plan> {
         let why = match o.pods.get(&ordinal) {
             None => format!("{name} is not there yet"),
             Some(pod) if pod.deleting => format!("{name} is ending"),
+            Some(pod) if pod.restarting => format!("{name} still runs its image from before"),
             Some(pod) if !pod.ready => format!("{name} is not ready: no further pod is touched"),
             Some(_) => match o.members.get(&ordinal) {
                 None => format!("{name} does not answer"),
@@ -176,18 +351,23 @@ fn unsettled(group: &Group) -> Option<Plan> {
 /// Whether the group has a majority without this pod.
 fn spared(group: &Group, ordinal: Ordinal) -> bool {
     let voters = &group.conf.voters;
-    let member = group.o.members.get(&ordinal).map(|member| member.id);
-    let Some(id) = member.filter(|id| voters.contains_key(id)) else { return true };
+    let Some(id) = group.voter(ordinal) else { return true };
     voters.len() == 1 || group.leader.majority(voters.keys(), &BTreeSet::from([id]))
+}
+
+/// What comes before a voter is touched: a majority without it, and another leader.
+fn before(group: &Group, ordinal: Ordinal) -> Option<Plan> {
+    if !spared(group, ordinal) {
+        let why = format!("without {} there would be no majority", group.name(ordinal));
+        return Some(Plan::new(Step::Await, why));
+    }
+    let relieved = group.voter(ordinal).and_then(|_| relieve(group));
+    relieved.or_else(|| hand_over(group, ordinal))
 }
 
 /// A working pod goes, by eviction; the leader hands over first.
 fn exchange(group: &Group, ordinal: Ordinal, pod: &Pod) -> Plan {
-    if !spared(group, ordinal) {
-        let why = format!("without {} there would be no majority", group.name(ordinal));
-        return Plan::new(Step::Await, why);
-    }
-    if let Some(plan) = hand_over(group, ordinal) {
+    if let Some(plan) = before(group, ordinal) {
         return plan;
     }
     if group.o.budget.is_some_and(|budget| budget.max_unavailable == 0) {
@@ -199,11 +379,7 @@ fn exchange(group: &Group, ordinal: Ordinal, pod: &Pod) -> Plan {
 
 /// The sidecar alone starts anew, with another image, and the application runs on.
 fn patch(group: &Group, ordinal: Ordinal, pod: &Pod) -> Plan {
-    if !spared(group, ordinal) {
-        let why = format!("without {} there would be no majority", group.name(ordinal));
-        return Plan::new(Step::Await, why);
-    }
-    if let Some(plan) = hand_over(group, ordinal).or_else(|| nobody_away(group.o)) {
+    if let Some(plan) = before(group, ordinal).or_else(|| nobody_away(group.o)) {
         return plan;
     }
     let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
@@ -226,36 +402,95 @@ fn hand_over(group: &Group, ordinal: Ordinal) -> Option<Plan> {
 }
 
 /// A disk of no use, whose member has left: its volume goes, and the pod, for an empty one to come.
-fn spoiled(group: &Group) -> Option<Plan> {
+/// The same for a pod that is no voter and whose volume is condemned.
+pub(super) fn spoiled(group: &Group) -> Option<Plan> {
     let o = group.o;
-    let (ordinal, member) = o.members.iter().find(|(ordinal, member)| {
-        let known = group.conf.members().any(|(id, _)| id == member.id);
-        **ordinal < o.cluster.replicas() && !known && group.spoiled(member)
+    let votes = |id: &Identity| group.conf.voters.contains_key(id);
+    let (ordinal, pod) = o.pods.iter().find(|(ordinal, pod)| {
+        let member = o.members.get(ordinal);
+        let spoiled =
+            member.is_some_and(|member| !group.counts(**ordinal, member) && group.spoiled(member));
+        let idle = group.condemned(**ordinal) && !pod.deleting;
+        let idle = idle && member.is_some_and(|member| !votes(&member.id));
+        let idle = idle && (!pod.ready || guarded(group, **ordinal).is_none());
+        **ordinal < o.cluster.replicas() && (spoiled || idle)
     })?;
     let of = |plan: Plan| Some(plan.as_part_of(Work::Replace, [*ordinal]));
-    let why = match member.unfit.as_str() {
-        "" => "its disk lost what it had acknowledged, or is retired",
-        unfit => unfit,
+    let member = o.members.get(ordinal).filter(|member| group.spoiled(member));
+    let why = match member.map(|member| member.unfit.as_str()) {
+        None => "its volume is deleted",
+        Some("") => "its disk lost what it had acknowledged, or is retired",
+        Some(unfit) => unfit,
     };
     if o.claims.get(ordinal).is_some_and(|claim| !claim.deleting) {
         return of(discard(o, *ordinal, why));
     }
-    let pod = o.pods.get(ordinal).filter(|pod| !pod.deleting);
-    match pod {
-        Some(pod) => of(Plan::new(Step::Delete { pod: *ordinal, uid: pod.uid.clone() }, why)),
-        None => of(Plan::new(Step::Await, format!("{} is ending", group.name(*ordinal)))),
+    if pod.deleting {
+        return of(Plan::new(Step::Await, format!("{} is ending", group.name(*ordinal))));
     }
+    if member.is_none() && pod.ready {
+        return of(exchange(group, *ordinal, pod));
+    }
+    of(remove(*ordinal, pod, why))
 }
 
-/// Somebody deleted a volume in use: its pod goes, once all others are well.
+fn remove(ordinal: Ordinal, pod: &Pod, why: &str) -> Plan {
+    let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
+    Plan::new(Step::Delete { pod: ordinal, uid, resource_version }, why)
+}
+
+/// Somebody deleted the volume of a voter, or of one that does not answer: its pod goes, once all
+/// other voters are well, and never that of the only one.
 fn condemned(group: &Group) -> Option<Plan> {
     let o = group.o;
-    let condemned = |ordinal: &Ordinal| o.claims.get(ordinal).is_some_and(|claim| claim.deleting);
     let (ordinal, pod) = o.pods.iter().find(|(ordinal, pod)| {
-        **ordinal < o.cluster.replicas() && condemned(ordinal) && !pod.deleting
+        **ordinal < o.cluster.replicas() && group.condemned(**ordinal) && !pod.deleting
     })?;
-    let plan = unsettled(group).unwrap_or_else(|| exchange(group, *ordinal, pod));
-    Some(plan.as_part_of(Work::Replace, [*ordinal]))
+    let of = |plan: Plan| Some(plan.as_part_of(Work::Replace, [*ordinal]));
+    let nobody = BTreeSet::new();
+    let first = apart(group, *ordinal, &nobody).or_else(|| before(group, *ordinal));
+    if let Some(plan) = first.or_else(|| coming(group, *ordinal)) {
+        return of(plan);
+    }
+    let name = group.name(*ordinal);
+    if group.conf.voters.len() == 1 && group.voter(*ordinal).is_some() {
+        if o.cluster.replicas() > 1 {
+            let why = format!("no spare is there yet to take over the vote of {name}");
+            return of(Plan::new(Step::Await, why));
+        }
+        let why = format!(
+            "the volume of {name} is deleted, and the whole group is on it: set spec.replicas to \
+             2 or more, so that another member can take it over"
+        );
+        return of(Plan::new(Step::Blocked, why));
+    }
+    of(match group.heard(*ordinal) && pod.ready {
+        true => guarded(group, *ordinal).unwrap_or_else(|| exchange(group, *ordinal, pod)),
+        false => remove(*ordinal, pod, "its volume is deleted"),
+    })
+}
+
+/// A disk of another group came into a pod: nobody but its user knows which of them is to live.
+pub(super) fn foreign(group: &Group) -> Option<Plan> {
+    let other =
+        |member: &Member| member.cluster.is_some() && member.cluster != group.leader.cluster;
+    let (ordinal, _) = group.o.members.iter().find(|(_, member)| other(member))?;
+    let name = group.name(*ordinal);
+    let why = format!(
+        "the disk of {name} is in another group: delete its PersistentVolumeClaim, and an empty \
+         one comes instead"
+    );
+    Some(Plan::new(Step::Blocked, why))
+}
+
+/// A spare that may take over the vote of a pod, once it has the log: then no vote is missing while
+/// an empty disk comes. One that is lost is not waited for.
+fn coming(group: &Group, ordinal: Ordinal) -> Option<Plan> {
+    group.voter(ordinal)?;
+    let name = group.coming()?;
+    let voter = group.name(ordinal);
+    let why = format!("{name} takes over the vote of {voter}, once it has the log");
+    Some(Plan::new(Step::Await, why))
 }
 
 /// What a change of mind, or an earlier operator, left behind.
@@ -263,13 +498,13 @@ pub(super) fn tidy(group: &Group) -> Option<Plan> {
     let o = group.o;
     let idle = o.members.iter().find(|(ordinal, member)| {
         let ends = o.pods.get(ordinal).is_none_or(|pod| pod.deleting);
-        member.draining && !ends && group.conf.voters.contains_key(&member.id)
+        member.draining && !ends && **ordinal < o.cluster.replicas()
     });
     if let Some((ordinal, _)) = idle {
         let why = format!("{} stays, and may lead again", group.name(*ordinal));
         return Some(Plan::new(Step::Undrain(*ordinal), why));
     }
-    let wanted = (o.cluster.replicas() > 1).then_some(1);
+    let wanted = (o.cluster.replicas() > 1 && o.rivals.is_empty()).then_some(1);
     if o.budget.map(|budget| budget.max_unavailable) != wanted {
         return Some(Plan::new(Step::Budget(wanted), "the disruption budget is not as wanted"));
     }

@@ -13,6 +13,9 @@ use k8s_openapi::jiff::Timestamp;
 /// A condition's type; what it says; why, in one word and in a sentence.
 type Told = (&'static str, Says, &'static str, String);
 
+/// Told once there was one.
+const CONFLICT: &str = "BudgetConflict";
+
 /// What a condition says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Says {
@@ -47,8 +50,9 @@ pub(super) fn conditions(o: &Observed, plan: &Plan, told: &RaftClusterStatus) ->
     ];
     let before = &o.cluster.status.conditions;
     let foreign = before.iter().filter(|one| ours.iter().all(|ours| ours.0 != one.type_));
-    let foreign: Vec<Condition> = foreign.cloned().collect();
-    ours.into_iter().map(|told| condition(o, told)).chain(foreign).collect()
+    let foreign = foreign.filter(|one| one.type_ != CONFLICT).cloned();
+    let foreign: Vec<Condition> = foreign.collect();
+    ours.into_iter().chain(conflict(o)).map(|told| condition(o, told)).chain(foreign).collect()
 }
 
 fn condition(o: &Observed, (kind, says, reason, message): Told) -> Condition {
@@ -100,7 +104,8 @@ fn ready(o: &Observed, plan: &Plan, told: &RaftClusterStatus) -> Told {
     if told.phase == "Stopped" {
         return ("Ready", Says::Yes, "Stopped", "no pods are wanted".to_owned());
     }
-    let rests = plan.step == Step::Rest && plan.work.is_none();
+    // What disturbs nobody, like a certificate's renewal, is no work.
+    let rests = plan.step != Step::Blocked && plan.work.is_none();
     let (says, reason, message) = match unmet(o) {
         _ if o.born().is_none() => (Says::No, "Creating", "the group is not founded".to_owned()),
         Some(unmet) if told.leader.is_none() => (Says::No, "NoQuorum", unmet),
@@ -160,11 +165,24 @@ fn degraded(o: &Observed) -> Told {
         return (kind, Says::Yes, "NoQuorum", "no majority has contact".to_owned());
     };
     let voters = leader.configuration.voters.keys();
-    let heard = voters.filter(|id| leader.has_beside(**id)).count();
-    let message = format!("{heard} voters have the log, and {wanted} are to");
+    let heard = voters.filter(|id| leader.hears(**id)).count();
+    let message = format!("{heard} of {wanted} voters have contact");
     let less = heard < wanted;
     let reason = if less { "VotersMissing" } else { "AllVotersThere" };
     (kind, Says::of(less), reason, message)
+}
+
+fn conflict(o: &Observed) -> Option<Told> {
+    let told = o.cluster.status.conditions.iter().any(|one| one.type_ == CONFLICT);
+    let Some(rival) = o.rivals.first() else {
+        let words = "no other disruption budget matches the pods".to_owned();
+        return told.then_some((CONFLICT, Says::No, "NoRival", words));
+    };
+    let words = format!(
+        "the disruption budget {rival} matches pods of this group, so the operator keeps none of \
+         its own: delete that one, or narrow its selector"
+    );
+    Some((CONFLICT, Says::Yes, "RivalBudget", words))
 }
 
 fn paused(o: &Observed) -> Told {
