@@ -310,7 +310,6 @@ impl Wanted<'_> {
             },
             value,
         );
-        let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
         let mut container = json!({
             "name": SIDECAR,
             "image": self.image,
@@ -354,6 +353,11 @@ impl Wanted<'_> {
         }
         container
     }
+}
+
+/// An environment variable that holds a field of the pod.
+fn field(name: &str, path: &str) -> Value {
+    json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } })
 }
 
 fn probe(path: &str, period_seconds: u32, failures: u32) -> Value {

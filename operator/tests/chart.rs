@@ -68,8 +68,8 @@ fn below(at: &str, name: &str) -> String {
 fn leaves(values: &Value, at: &str, found: &mut BTreeSet<String>) {
     let Some(fields) = values.as_object().filter(|fields| !fields.is_empty()) else {
         // What is in `resources` is Kubernetes' own below its two halves.
-        let half = ["resources.requests", "resources.limits"].into_iter();
-        let half = half.filter(|half| at.starts_with(half)).next_back();
+        let mut half = ["resources.requests", "resources.limits"].into_iter();
+        let half = half.rfind(|half| at.starts_with(half));
         found.insert(half.unwrap_or(at).to_owned());
         return;
     };
