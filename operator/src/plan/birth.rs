@@ -24,7 +24,7 @@ pub(super) fn plan(o: &Observed) -> Option<Plan> {
         return of(Plan::new(Step::Await, format!("{} does not answer yet", birth.seed)));
     };
     if Some(member.id) == wanted {
-        if let Some(plan) = useless(o, seed, member) {
+        if let Some(plan) = fading(o, seed, member).or_else(|| useless(o, seed, member)) {
             return of(plan);
         }
         return match member.cluster {
@@ -54,7 +54,8 @@ pub(super) fn foreign(o: &Observed) -> Option<Plan> {
         return None;
     }
     let uid = &o.cluster.uid;
-    let claim = o.claims.iter().find(|(_, claim)| claim.made_for != *uid);
+    let deleted = |ordinal: &Ordinal| o.claims.get(ordinal).is_some_and(|claim| claim.deleting);
+    let claim = o.claims.iter().find(|(_, claim)| claim.made_for != *uid && !claim.deleting);
     if let Some((ordinal, _)) = claim {
         let why = format!(
             "the volume of {} is from an earlier RaftCluster of this name: set spec.adoptExisting \
@@ -65,7 +66,7 @@ pub(super) fn foreign(o: &Observed) -> Option<Plan> {
     }
     let ours = born.and_then(|birth| Identity::parse(&birth.cluster_id));
     let other = |member: &Member| member.cluster.is_some() && member.cluster != ours;
-    let member = o.members.iter().find(|(_, member)| other(member));
+    let member = o.members.iter().find(|(at, member)| other(member) && !deleted(at));
     member.map(|(ordinal, _)| {
         let why = format!(
             "the disk of {} is in a group that is not written down here: set spec.adoptExisting \
@@ -89,10 +90,28 @@ fn conceive(o: &Observed) -> Plan {
             format!("{} does not answer yet", o.cluster.pod_name(0)),
         ));
     };
-    if let Some(plan) = useless(o, 0, member) {
+    if let Some(plan) = fading(o, 0, member).or_else(|| useless(o, 0, member)) {
         return of(plan);
     }
     of(Plan::new(Step::Conceive { seed: 0, member: member.id }, "nobody founded the group yet"))
+}
+
+/// No group is founded on a disk that is about to go. Nothing is promised by it yet, so its pod
+/// goes at once; unless a group from before may be on it that is to be taken over.
+fn fading(o: &Observed, ordinal: Ordinal, member: &Member) -> Option<Plan> {
+    let pod = o.pods.get(&ordinal)?;
+    let name = o.cluster.pod_name(ordinal);
+    if pod.deleting {
+        return Some(Plan::new(Step::Await, format!("{name} is ending")));
+    }
+    let blank = member.cluster.is_none() && member.unfit.is_empty();
+    let ours = blank || !o.cluster.spec.adopt_existing || o.cluster.status.birth.is_some();
+    let deleted = o.claims.get(&ordinal).is_some_and(|claim| claim.deleting);
+    (deleted && ours).then(|| {
+        let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
+        let why = format!("the volume of {name} is deleted: an empty one comes instead");
+        Plan::new(Step::Delete { pod: ordinal, uid, resource_version }, why)
+    })
 }
 
 /// Nobody can found a group on such a disk.

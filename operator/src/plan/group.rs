@@ -137,7 +137,7 @@ impl<'a> Group<'a> {
         let Configuration { voters, learners, .. } = self.conf;
         let stays = |(id, name): &(&Identity, &String)| self.stays(name) && !self.lost.contains(id);
         // Those that vote and have contact, then others that vote, then spares that caught up; and
-        // those whose volume is condemned only where nobody else is.
+        // those whose volume is condemned, in the same order, only where nobody else is.
         let rank = |(id, name): &(&Identity, &String)| {
             let far = !self.leader.hears(**id);
             (far, self.o.cluster.ordinal(name))
@@ -145,16 +145,18 @@ impl<'a> Group<'a> {
         let votes = voters.iter().filter(stays);
         let (mut brief, mut votes): (Vec<_>, Vec<_>) =
             votes.partition(|(_, name)| self.condemned_name(name));
-        let ready = |(id, name): &(&Identity, &String)| {
-            let here = self.good.contains_key(*id) && !self.condemned_name(name);
-            here && self.leader.has_beside(**id)
+        let ready = |(id, _): &(&Identity, &String)| {
+            self.good.contains_key(*id) && self.leader.has_beside(**id)
         };
-        let mut spares: Vec<_> = learners.iter().filter(stays).filter(ready).collect();
-        for some in [&mut votes, &mut spares, &mut brief] {
+        let spares = learners.iter().filter(stays).filter(ready);
+        let (mut last, mut spares): (Vec<_>, Vec<_>) =
+            spares.partition(|(_, name)| self.condemned_name(name));
+        for some in [&mut votes, &mut spares, &mut brief, &mut last] {
             some.sort_by_key(rank);
         }
         let most = self.o.cluster.voters();
-        let mut target: Vec<_> = votes.into_iter().chain(spares).chain(brief).take(most).collect();
+        let mut target: Vec<_> =
+            votes.into_iter().chain(spares).chain(brief).chain(last).take(most).collect();
         if target.len() % 2 == 0 {
             target.pop();
         }

@@ -52,7 +52,8 @@ fn led(group: &group::Group) -> Plan {
     let next = group::plan(group);
     // What waits for members may wait for a disk or a pod that is in the way: that one goes first.
     let waits = next.as_ref().is_none_or(|plan| plan.step == Step::Await);
-    let first = || pods::spoiled(group).or_else(|| pods::unheard(group));
+    let fewer = || pods::shrink(group).filter(|plan| plan.step != Step::Await);
+    let first = || pods::spoiled(group).or_else(|| pods::unheard(group)).or_else(fewer);
     let first = if waits { first() } else { None };
     let next = first.or(next).or_else(|| pods::shrink(group)).or_else(|| pods::roll(group));
     // What must wait for the user holds up nothing else.
@@ -94,7 +95,12 @@ fn set(o: &Observed) -> Option<Plan> {
 
 /// Pods that there must be: those wanted, and all that vote.
 fn pods_needed(o: &Observed) -> u32 {
-    o.cluster.replicas().max(highest_voting(o).map_or(0, |highest| highest + 1))
+    o.cluster.replicas().max(pods_voting(o))
+}
+
+/// Pods that there must be for all that vote.
+fn pods_voting(o: &Observed) -> u32 {
+    highest_voting(o).map_or(0, |highest| highest + 1)
 }
 
 /// The highest ordinal that votes in either half of the configuration in effect; where nobody

@@ -2,7 +2,7 @@
 //! shrank, and exchanged one at a time.
 
 use super::group::{Group, relieve, successor};
-use super::pods_needed;
+use super::{pods_needed, pods_voting};
 use crate::observed::{Budget, Identity, Member, Observed, Ordinal, Pod};
 use crate::step::{Plan, Step, Work};
 use crate::validate;
@@ -85,16 +85,18 @@ pub(super) fn more(o: &Observed, needed: u32) -> Option<Plan> {
 /// All that are wanted, and all that vote, have a pod.
 pub(super) fn grow(o: &Observed) -> Option<Plan> {
     let now = o.set.as_ref().map_or(0, |set| set.replicas);
-    let needed = pods_needed(o);
+    let (needed, voting) = (pods_needed(o), pods_voting(o));
     if now >= needed {
         return None;
     }
-    let Some((ordinal, claim)) = o.claims.range(now..needed).find(|(at, _)| left(o, **at)) else {
+    let mut unused = o.claims.range(now.max(voting).min(needed)..needed);
+    let Some((ordinal, claim)) = unused.find(|(at, _)| left(o, **at)).filter(|_| voting > 0) else {
         return more(o, needed);
     };
     // Whoever still means to delete that volume must not find a member on it.
     let of = |plan: Plan| Some(plan.as_part_of(Work::Scale, now..needed));
     match o.leader() {
+        _ if now < voting => more(o, voting),
         _ if claim.deleting => of(Plan::new(Step::Await, "a volume of an earlier stay is going")),
         Some((_, leader)) if leader.committed() && leader.configuration.outgoing.is_empty() => {
             of(discard(o, *ordinal, "it is of an earlier stay: a new member gets an empty one"))
@@ -133,7 +135,7 @@ pub(super) fn broken(o: &Observed) -> Option<Plan> {
         // A condemned volume goes with its pod, and may be one that a group needs.
         let needed = o.cluster.status.birth.is_some() || o.cluster.spec.adopt_existing;
         let condemned = o.claims.get(ordinal).is_some_and(|claim| claim.deleting);
-        let kept = !condemned || !needed || image_only(o, pod);
+        let kept = !condemned || !needed || pod.image != o.cluster.image;
         silent && kept && !pod.deleting && out_of_date(o, pod)
     })?;
     Some(renew(o, *ordinal, pod, "it does not run, and is out of date"))
@@ -167,7 +169,10 @@ fn out_of_date(o: &Observed, pod: &Pod) -> bool {
 /// A pod that does not work: it goes, or gets the right image where that is all that is wrong.
 fn renew(o: &Observed, ordinal: Ordinal, pod: &Pod, why: &str) -> Plan {
     let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
-    let step = match image_only(o, pod) {
+    // A deleted volume goes with its pod, but not with its image.
+    let condemned = o.claims.get(&ordinal).is_some_and(|claim| claim.deleting);
+    let image = image_only(o, pod) || condemned && pod.image != o.cluster.image;
+    let step = match image {
         true => Step::Patch { pod: ordinal, uid, resource_version },
         false => Step::Delete { pod: ordinal, uid, resource_version },
     };
@@ -443,9 +448,11 @@ fn remove(ordinal: Ordinal, pod: &Pod, why: &str) -> Plan {
 /// other voters are well, and never that of the only one.
 fn condemned(group: &Group) -> Option<Plan> {
     let o = group.o;
-    let (ordinal, pod) = o.pods.iter().find(|(ordinal, pod)| {
+    let condemned = o.pods.iter().filter(|(ordinal, pod)| {
         **ordinal < o.cluster.replicas() && group.condemned(**ordinal) && !pod.deleting
-    })?;
+    });
+    // One that is not ready needs no leave of the budget, and may keep others from it.
+    let (ordinal, pod) = condemned.min_by_key(|(ordinal, pod)| (pod.ready, **ordinal))?;
     let of = |plan: Plan| Some(plan.as_part_of(Work::Replace, [*ordinal]));
     let nobody = BTreeSet::new();
     let first = apart(group, *ordinal, &nobody).or_else(|| before(group, *ordinal));

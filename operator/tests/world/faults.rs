@@ -3,7 +3,7 @@
 use crate::kube::{BAD_IMAGE, BAD_TEMPLATE};
 use crate::raft::Disk;
 use crate::world::World;
-use quorate_operator::observed::{Identity, Ordinal};
+use quorate_operator::observed::{Cluster, Identity, Ordinal};
 
 impl World {
     /// Somebody edits the resource.
@@ -28,6 +28,9 @@ impl World {
         }
         self.cluster.generation += 1;
         self.resource += 1;
+        let Cluster { spec, template_hash, image, .. } = &self.cluster;
+        let (replicas, most) = (spec.replicas, spec.max_voters);
+        self.note(format!("edit: {replicas} of {most}, {template_hash}, {image}, {}", spec.paused));
     }
 
     /// The resource is deleted and made again, and takes over what is there.
@@ -38,6 +41,7 @@ impl World {
         self.cluster.generation = 1;
         self.resource += 1;
         (self.set, self.budget) = (None, None);
+        self.note("the resource is made again".to_owned());
         let ordinals: Vec<Ordinal> = self.pods.keys().copied().collect();
         ordinals.into_iter().for_each(|ordinal| self.end(ordinal));
     }
@@ -51,7 +55,9 @@ impl World {
         let length = u64::try_from(pods.len()).unwrap();
         let ordinal = pods[usize::try_from(self.dice.below(length)).unwrap()];
         self.faults += 1;
-        match self.dice.below(13) {
+        let kind = self.dice.below(13);
+        self.note(format!("fault {kind} at {ordinal}"));
+        match kind {
             0 | 1 => self.kill(ordinal),
             2 => pods.into_iter().for_each(|ordinal| self.kill(ordinal)),
             3 | 4 => self.stop(ordinal),
@@ -120,13 +126,18 @@ impl World {
         self.disk(ordinal).into_iter().for_each(how);
     }
 
-    fn may_lose(&self, ordinal: Ordinal) -> bool {
+    fn may_lose(&mut self, ordinal: Ordinal) -> bool {
         let birth = self.cluster.status.birth.as_ref();
         let Some(id) = self.claims.get(&ordinal).and_then(|claim| claim.disk) else { return true };
         // Without a confirmed foundation nothing was promised, unless the resource is a new one.
         let founded =
             birth.is_some_and(|birth| birth.confirmed) || self.cluster.spec.adopt_existing;
-        !founded || self.left_without(id).is_none()
+        let safe = self.left_without(id).is_none();
+        if !safe && !founded {
+            // An operator that saw the foundation is not to confirm it any more.
+            self.seen.clear();
+        }
+        safe || !founded
     }
 
     /// The half that would have no intact majority without this disk.
@@ -165,6 +176,7 @@ impl World {
         }
         let spec = &mut self.cluster.spec;
         spec.paused = false;
+        self.trace.push("healed".to_owned());
         // A group on one condemned volume waits for its user to want a second one.
         let condemned = self.claims.values().any(|claim| claim.deleting);
         if condemned && spec.replicas < 3 {

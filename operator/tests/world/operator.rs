@@ -39,7 +39,7 @@ impl World {
             self.cluster.status = told;
             self.resource += 1;
         }
-        self.trace.push(format!("{} {:?} [{}]", self.now_s, plan.step, plan.why));
+        self.note(format!("{:?} [{}]", plan.step, plan.why));
         Some(Pending { plan, seen })
     }
 
@@ -109,7 +109,7 @@ impl World {
             self.refused += 1;
         }
         let outcome = if done { "done" } else { "refused" };
-        self.trace.push(format!("{} {outcome} {:?}", self.now_s, plan.step));
+        self.note(format!("{outcome} {:?}", plan.step));
     }
 
     fn template(&mut self, o: &Observed, replicas: u32) -> bool {
@@ -146,7 +146,8 @@ impl World {
                 assert!(kept || replicas == 0, "the pod of voter {name} ({id}) is scaled away");
             }
             let halves = [&known.voters, &known.outgoing];
-            for half in halves.into_iter().filter(|_| replicas == 0 && fresh) {
+            let born = self.cluster.status.birth.as_ref().is_some_and(|birth| birth.confirmed);
+            for half in halves.into_iter().filter(|_| replicas == 0 && fresh && born) {
                 let lasts = |id: &&Identity| {
                     let claim = self.claims.values().find(|claim| claim.disk == Some(**id));
                     claim.is_some_and(|claim| !claim.deleting)
@@ -179,7 +180,9 @@ impl World {
             let disk = self.claims[&ordinal].disk;
             let left = disk.and_then(|id| self.left_without(id));
             let fresh = seen.faults == self.faults;
-            assert!(left.is_none() || !fresh, "a disk that the group needs: {left:?}");
+            let birth = self.cluster.status.birth.as_ref();
+            let promised = birth.map_or(self.cluster.spec.adopt_existing, |birth| birth.confirmed);
+            assert!(left.is_none() || !fresh || !promised, "a disk that the group needs: {left:?}");
         }
         if !patch {
             self.end(ordinal);

@@ -204,12 +204,21 @@ impl Group {
         };
         let log = disk.log[..usize::try_from(index).unwrap()].to_vec();
         let committed = self.committed.entry(cluster).or_default();
-        assert!(log.starts_with(committed), "what was acknowledged is forgotten");
-        *committed = log;
+        // A disk that went takes its say with it; what was committed stays.
+        let (less, more) =
+            if log.len() < committed.len() { (&log, &*committed) } else { (&*committed, &log) };
+        assert!(more.starts_with(less), "what was acknowledged is forgotten");
+        *committed = more.clone();
         if known.index > index {
             return;
         }
         if !known.outgoing.is_empty() {
+            // Who leaves hands over first: alone it could not carry the change through.
+            if !known.voters.contains_key(&leader) {
+                let able = known.voters.keys().find(|id| self.can(id, Some(cluster)));
+                let _ = able.copied().is_some_and(|to| self.transfer(leader, to));
+                return;
+            }
             let completed = Configuration { outgoing: BTreeMap::new(), ..known };
             self.disks.get_mut(&leader).unwrap().append(Some(completed));
             self.commit(leader);

@@ -121,6 +121,14 @@ impl World {
         self.versions
     }
 
+    /// Remembers what happened, and says the same only once.
+    pub fn note(&mut self, what: String) {
+        let last = self.trace.last().and_then(|line| line.split_once(' '));
+        if last.is_none_or(|(_, last)| last != what) {
+            self.trace.push(format!("{} {what}", self.now_s));
+        }
+    }
+
     pub fn fresh(&mut self, what: &str) -> String {
         format!("{what}-{}", self.version())
     }
@@ -202,7 +210,8 @@ impl World {
     /// Everything, for whoever reads a failure.
     pub fn show(&self) -> String {
         let mut text = String::new();
-        let tail = self.trace.len().saturating_sub(40);
+        let lines = if std::env::var_os("TRACE").is_some() { usize::MAX } else { 40 };
+        let tail = self.trace.len().saturating_sub(lines);
         for line in &self.trace[tail..] {
             text.push_str(&format!("  {line}\n"));
         }
