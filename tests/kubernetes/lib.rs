@@ -20,6 +20,7 @@ pub mod network;
 pub mod node;
 pub mod process;
 pub mod provision;
+pub mod scenarios;
 pub mod up;
 
 /// Prints a line of a result. A closed pipe ends the report, not the work.

@@ -4,13 +4,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quorate_cluster::binaries::Binaries;
 use quorate_cluster::instance::Instance;
 use quorate_cluster::up::{Came, Wanted};
-use quorate_cluster::{SKIPPED, check, control, down, image, network, process, provision, say, up};
+use quorate_cluster::{
+    SKIPPED, check, control, down, image, network, process, provision, say, scenarios, up,
+};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What this machine lacks: not a failure of the program.
 const SKIPPED_CODE: u8 = 77;
+
+/// The product's image, unless it is called something else.
+const IMAGE_NAME: &str = concat!("quorate.dev/quorate:", env!("CARGO_PKG_VERSION"));
 
 /// A real Kubernetes on this machine, without a container engine or an image registry
 #[derive(Parser)]
@@ -54,6 +59,27 @@ enum ClusterVerb {
         #[arg(long, default_value = "target/kubernetes")]
         dir: PathBuf,
     },
+    /// Runs the scenarios of RaftClusters on a cluster of its own, and ends it
+    Test(TestArgs),
+}
+
+#[derive(Args)]
+struct TestArgs {
+    /// The folder of clusters
+    #[arg(long, default_value = "target/kubernetes")]
+    dir: PathBuf,
+    /// Only scenarios whose names contain this; may be repeated
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Faults last as long as they would outside
+    #[arg(long)]
+    long: bool,
+    /// The product's image
+    #[arg(long, hide = true)]
+    image: PathBuf,
+    /// The operator, as a program of this machine
+    #[arg(long, hide = true)]
+    operator: PathBuf,
 }
 
 #[derive(Args)]
@@ -112,7 +138,7 @@ struct ImageArgs {
     #[arg(long, value_name = "FILE", default_value = "target/quorate-image.tar")]
     out: PathBuf,
     /// Its name and tag
-    #[arg(long, default_value = concat!("quorate.dev/quorate:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, default_value = IMAGE_NAME)]
     name: String,
     /// A program of the image; the first is what a container starts
     #[arg(long = "binary", value_name = "FILE", hide = true)]
@@ -169,12 +195,21 @@ fn run_cluster(verb: ClusterVerb) -> Result<ExitCode, String> {
         ClusterVerb::Cut(args) => network::link(&open(&args.which)?, args.node, false)?,
         ClusterVerb::Mend(args) => network::link(&open(&args.which)?, args.node, true)?,
         ClusterVerb::Check { dir } => runtime()?.block_on(check::check(&dir))?,
+        ClusterVerb::Test(args) => return test(args),
         ClusterVerb::Build => {
             let binaries = Binaries::ready()?;
             binaries.folders().iter().for_each(|folder| say(&folder.display().to_string()));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn test(args: TestArgs) -> Result<ExitCode, String> {
+    let TestArgs { dir, only, long, image, operator } = args;
+    let image_name = IMAGE_NAME.to_owned();
+    let options = scenarios::Options { base: dir, image, image_name, operator, long, only };
+    let passed = runtime()?.block_on(scenarios::run(&options))?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn open(which: &Which) -> Result<Instance, String> {

@@ -12,10 +12,11 @@ const RECONNECT: Duration = Duration::from_millis(2);
 /// Sessions of probers outlive every fault of the demo.
 const TTL_MS: u64 = 30_000;
 
-/// When a prober's operations succeeded: boottime in ns, rising.
+/// When a prober's operations succeeded, and when one failed and why: boottime in ns, rising.
 #[derive(Clone, Debug, Default)]
 pub struct Gaps {
     successes: Arc<Mutex<Vec<u64>>>,
+    failures: Arc<Mutex<Vec<(u64, String)>>>,
 }
 
 impl Gaps {
@@ -45,6 +46,20 @@ impl Gaps {
         successes.last().is_some_and(|at| *at > moment)
     }
 
+    fn fail(&self, why: &Failed) {
+        let words = format!("{} {}", why.reason, why.message).trim().to_owned();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.push((boottime_ns(), words));
+    }
+
+    /// Why operations failed between two moments: refused, or without an answer.
+    #[must_use]
+    pub fn failed(&self, from: u64, to: u64) -> Vec<String> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = failures.iter().filter(|(at, _)| (from..=to).contains(at));
+        within.map(|(_, why)| why.clone()).collect()
+    }
+
     /// Operations that succeeded.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -64,6 +79,8 @@ enum Step {
 pub struct Prober {
     endpoint: PathBuf,
     name: String,
+    /// Before each operation.
+    pause: Duration,
     gaps: Gaps,
     history: History,
     /// Promises seen broken.
@@ -75,8 +92,14 @@ impl Prober {
     #[must_use]
     pub fn new(endpoint: PathBuf, name: String) -> (Prober, Gaps) {
         let gaps = Gaps::default();
-        let (history, broken) = Default::default();
-        (Prober { endpoint, name, gaps: gaps.clone(), history, broken }, gaps)
+        let (pause, history, broken) = Default::default();
+        (Prober { endpoint, name, pause, gaps: gaps.clone(), history, broken }, gaps)
+    }
+
+    /// With a pause before each operation, where other things need the machine, too.
+    #[must_use]
+    pub fn paced(self, pause: Duration) -> Prober {
+        Prober { pause, ..self }
     }
 
     /// Runs until told to stop; gives what it knows, and the promises that it saw broken.
@@ -140,6 +163,7 @@ impl Prober {
     }
 
     fn session_lost(&mut self, step: &Step, failed: &Failed) {
+        self.gaps.fail(failed);
         if let Step::Release { token, .. } = step {
             self.broken.push(format!(
                 "{}: token {token} was granted, and its session is gone: {}",
@@ -159,6 +183,9 @@ impl Prober {
         let Attached { events: _keep, .. } = attached;
         let name = self.name.clone();
         loop {
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
+            }
             match *step {
                 Step::Claim(request) => match caller.acquire(&name, request, 5_000).await {
                     Ok(Some(token)) => {
@@ -169,6 +196,7 @@ impl Prober {
                     // Withdrawn, or ended with an earlier connection: definitely not held under
                     // this id.
                     Err(failed) if matches!(failed.reason.as_str(), "NO_QUORUM" | "NOT_HOLDER") => {
+                        self.gaps.fail(&failed);
                         *step = Step::Claim(caller.request());
                     }
                     Err(failed) => return self.failed(&failed),
@@ -177,6 +205,7 @@ impl Prober {
                     match caller.release(&name, token, request).await {
                         Ok(()) => self.done(Fact::Released { name: name.clone(), token }),
                         Err(failed) if failed.reason == "NOT_HOLDER" => {
+                            self.gaps.fail(&failed);
                             self.broken.push(format!(
                                 "{name}: token {token} was granted, and is not held: {}",
                                 failed.message
@@ -196,6 +225,7 @@ impl Prober {
     }
 
     fn failed(&self, failed: &Failed) -> Result<(), ()> {
+        self.gaps.fail(failed);
         let over = matches!(
             failed.reason.as_str(),
             "SESSION_EXPIRED" | "SESSION_UNKNOWN" | "SESSION_CLOSED"

@@ -34,6 +34,13 @@ fn prepare(args: &[&str]) -> Result<Command, String> {
         write_image(&program, &["--out", text(&archive)?])?;
         command.arg(&archive);
     }
+    if args.first() == Some(&"test") && !asks_for_help(args) {
+        let target = cargo::target_dir()?;
+        let archive = target.join(IMAGE);
+        write_image(&program, &["--out", text(&archive)?])?;
+        command.arg("--image").arg(archive);
+        command.arg("--operator").arg(target.join("release").join("quorate-operator"));
+    }
     if needs_dir(args) {
         command.arg("--dir").arg(cargo::target_dir()?.join("kubernetes"));
     }
@@ -43,11 +50,15 @@ fn prepare(args: &[&str]) -> Result<Command, String> {
 /// The verb `image`.
 pub fn image(args: &[&str]) -> Result<ExitCode, String> {
     let program = build()?;
-    if args.iter().any(|arg| matches!(*arg, "--help" | "-h")) {
+    if asks_for_help(args) {
         let failed = Command::new(program).arg("image").args(args).exec();
         return Err(format!("quorate-cluster: {failed}"));
     }
     write_image(&program, args).map(|()| ExitCode::SUCCESS)
+}
+
+fn asks_for_help(args: &[&str]) -> bool {
+    args.iter().any(|arg| matches!(*arg, "--help" | "-h"))
 }
 
 /// `load` without an archive loads what is built now.

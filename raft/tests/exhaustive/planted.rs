@@ -65,6 +65,7 @@ const BEYOND: &[(Bug, &str)] = &[
     (Bug::TransferForEver, "no time passes, and nothing is transferred"),
     (Bug::ForgetfulCounts, "no disk goes back to what it was"),
     (Bug::DrainedNeverStands, "nobody is drained"),
+    (Bug::StuckIsSentAll, "nothing false happens, it costs traffic"),
     (Bug::BehindByOne, "no snapshots"),
     (Bug::InstallKeepsConfiguration, "no snapshots"),
     (Bug::SnapshotOfLaterConfiguration, "no snapshots"),

@@ -1,0 +1,162 @@
+//! The control plane and the operator fail; and what the operator writes when nothing happens.
+
+use super::faults::FAILOVER_MAX;
+use super::load::{Load, ms};
+use super::seconds;
+use super::space::{NAME, PATIENCE, Space, kill, sidecar_of, standalone, until};
+use super::stage::{ACCOUNT, Stage};
+use crate::control::audit_log;
+use quorate_tests::load::boottime_ns;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// The API server stands still, and the Raft leader's sidecar is killed meanwhile.
+pub(super) async fn server_stopped(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "server", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let leader = space.some_leader().await?;
+    let pid = sidecar_of(&space.pod(&leader).await?.uid)?;
+    let stopped = Duration::from_secs(if stage.long { 60 } else { 20 });
+    let (begun, from, before) = (Instant::now(), boottime_ns(), load.operations());
+    stage.freeze(true)?;
+    let held = async {
+        tokio::time::sleep(stopped / 4).await;
+        load.none_failed(from, &[])?;
+        kill(pid)?;
+        load.succeed().await?;
+        tokio::time::sleep(stopped.saturating_sub(begun.elapsed())).await;
+        load.succeed().await
+    }
+    .await;
+    let (gap, done) = (load.gap(from, &[&leader]), load.operations() - before);
+    let failed = load.none_failed(from, &[&leader]);
+    stage.freeze(false)?;
+    held?;
+    failed?;
+    if gap > FAILOVER_MAX {
+        return Err(format!("failover took {} at other pods", ms(gap)));
+    }
+    let begun = Instant::now();
+    space.settled(3).await?;
+    let ready = seconds(begun);
+    let checked = load.finish().await?;
+    Ok(format!(
+        "{} s without it: {done} operations, 0 failed beside the killed sidecar, failover gap {}; \
+         Ready {ready:.1} s after; {checked} acknowledged, 0 lost",
+        stopped.as_secs(),
+        ms(gap)
+    ))
+}
+
+/// The operator is killed in the middle of a change, at each of its steps.
+pub(super) async fn operator_killed(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "operator", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let (from, begun) = (boottime_ns(), Instant::now());
+    space.scale(5)?;
+    let mut kills = 0;
+    for learners in [0, 1] {
+        until("the change is under way", PATIENCE, async || {
+            let raft = space.raft().await?;
+            let status = &raft["status"];
+            let under_way = status["operation"]["type"] == "Scale";
+            let listening =
+                status["learners"].as_u64().unwrap_or(0) + status["voters"].as_u64().unwrap_or(0);
+            let far = status["voters"].as_u64() == Some(5);
+            let enough = under_way && listening >= 3 + learners || far;
+            if enough { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await?;
+        stage.kill_operator()?;
+        kills += 1;
+    }
+    space.settled(5).await?;
+    let took = seconds(begun);
+    load.follow().await?;
+    load.none_failed(from, &[])?;
+    let gap = load.gap(from, &["demo-3", "demo-4"]);
+    let checked = load.finish().await?;
+    Ok(format!(
+        "killed {kills} times, 5 voters after {took:.1} s, gap {}; {checked} acknowledged, 0 lost",
+        ms(gap)
+    ))
+}
+
+/// A second operator waits, writes nothing, and takes over when the first ends.
+pub(super) async fn two_operators(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "two", standalone(1)).await?;
+    let second = stage.second_operator()?;
+    let log = second.log.clone();
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    until("the second operator waits", PATIENCE, async || {
+        if said().contains("waiting for the Lease") { Ok(()) } else { Err(said()) }
+    })
+    .await?;
+    space.scale(3)?;
+    space.settled(3).await?;
+    if said().lines().count() != 1 {
+        return Err(format!("the second operator did more than wait: {}", said()));
+    }
+    let begun = Instant::now();
+    stage.hand_over(second).await?;
+    until("the second operator works", PATIENCE, async || {
+        if said().contains("works") { Ok(()) } else { Err(said()) }
+    })
+    .await?;
+    let took = seconds(begun);
+    space.scale(1)?;
+    space.settled(1).await?;
+    let acted = said().contains(&format!("{NAME}: "));
+    if !acted {
+        return Err("the change was not the second operator's".to_owned());
+    }
+    Ok(format!("the second waited, and took over after {took:.1} s"))
+}
+
+/// Nothing happens: the operator writes nothing but its Lease.
+pub(super) async fn at_rest(stage: &Stage) -> Result<String, String> {
+    let _space = Space::settled_new(stage, "rest", standalone(3)).await?;
+    // What ended a moment ago may have echoes: it is at rest once a while brought no write.
+    let quiet = Duration::from_secs(5);
+    until("no more writes come", PATIENCE, async || {
+        let before = writes(stage, 0)?.len();
+        tokio::time::sleep(quiet).await;
+        let new = writes(stage, before)?;
+        if others(&new).is_empty() { Ok(()) } else { Err(others(&new).join(", ")) }
+    })
+    .await?;
+    let before = writes(stage, 0)?.len();
+    let span = Duration::from_secs(if stage.long { 180 } else { 30 });
+    tokio::time::sleep(span).await;
+    let new = writes(stage, before)?;
+    let (others, leases) = (others(&new), new.len() - others(&new).len());
+    if !others.is_empty() {
+        return Err(format!("at rest the operator wrote {}", others.join(", ")));
+    }
+    let most = usize::try_from(span.as_secs() / 10 + 1).unwrap_or(usize::MAX);
+    if leases == 0 || leases > most {
+        return Err(format!("{leases} writes of the Lease in {} s", span.as_secs()));
+    }
+    Ok(format!("{} s: 0 writes, {leases} of the Lease", span.as_secs()))
+}
+
+/// Writes of the operator in the audit log, without the first so many: verb, kind and name.
+fn writes(stage: &Stage, after: usize) -> Result<Vec<String>, String> {
+    let file = audit_log(&stage.instance);
+    let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let own = lines.filter(|line| line["user"]["username"] == ACCOUNT);
+    let told = own.map(|line| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of = &line["objectRef"];
+        let (kind, part) = (text(&of["resource"]), text(&of["subresource"]));
+        format!("{} {kind} {}{part}", text(&line["verb"]), text(&of["name"]))
+    });
+    Ok(told.skip(after).collect())
+}
+
+fn others(writes: &[String]) -> Vec<String> {
+    writes.iter().filter(|write| *write != "update leases quorate-operator").cloned().collect()
+}

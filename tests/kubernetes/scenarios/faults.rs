@@ -1,0 +1,236 @@
+//! What is killed, deleted or cut off, while every pod's clients go on.
+
+use super::load::{Load, ms};
+use super::seconds;
+use super::size::PLANNED_MAX;
+use super::space::{
+    PATIENCE, Pod, Space, application_of, kill, managed, sidecar_of, standalone, until,
+};
+use super::stage::Stage;
+use crate::network;
+use quorate_tests::load::boottime_ns;
+use std::time::{Duration, Instant};
+
+/// The group is without a leader for no longer than this after its sidecar was killed, in ns.
+pub(super) const FAILOVER_MAX: u64 = 1_500_000_000;
+/// And half of the times no longer than this.
+const FAILOVER_P50: u64 = 50_000_000;
+/// Samples of a machine that stood still are taken again, so often.
+const AGAIN_MAX: usize = 3;
+/// How long a node is cut off.
+const CUT: Duration = Duration::from_secs(20);
+
+/// The Raft leader's sidecar is killed; gives the group's gap, in ns.
+pub(super) async fn kill_leader(
+    space: &Space<'_>,
+    load: &Load<'_>,
+) -> Result<(String, u64), String> {
+    let leader = space.some_leader().await?;
+    let pod = space.pod(&leader).await?;
+    let restarts = pod.restarts("quorate");
+    let pid = sidecar_of(&pod.uid)?;
+    let from = boottime_ns();
+    kill(pid)?;
+    load.succeed().await?;
+    let gap = load.gap(from, &[&leader]);
+    until("the container is started again", PATIENCE, async || {
+        let now = space.pod(&leader).await?.restarts("quorate");
+        if now > restarts { Ok(()) } else { Err(format!("it was started {now} times")) }
+    })
+    .await?;
+    space.settled(3).await?;
+    Ok((leader, gap))
+}
+
+/// Five times.
+pub(super) async fn leader_killed(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "failover", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    let (mut gaps, mut again) = (Vec::new(), 0);
+    while gaps.len() < 5 {
+        load.keep("demo-0", 10).await?;
+        let from = boottime_ns();
+        let (_, gap) = kill_leader(&space, &load).await?;
+        let slow = gap > FAILOVER_P50 && load.stalled(from);
+        if slow && again < AGAIN_MAX {
+            again += 1;
+            continue;
+        }
+        gaps.push(gap);
+    }
+    gaps.sort_unstable();
+    let (p50, max) = (gaps[2], gaps[4]);
+    if p50 > FAILOVER_P50 || max > FAILOVER_MAX {
+        return Err(format!("group gap p50 {}, max {}: {gaps:?}", ms(p50), ms(max)));
+    }
+    let checked = load.finish().await?;
+    let again = format!("{again} taken again for a stalled machine");
+    Ok(format!(
+        "group gap p50 {}, max {}; {again}; {checked} acknowledged, 0 lost",
+        ms(p50),
+        ms(max)
+    ))
+}
+
+/// The leading application is killed with its wrapper: another leads, with a higher token.
+pub(super) async fn application(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "application", managed(3)).await?;
+    let load = Load::start(&space).await?;
+    let (token, name) = until("an application leads", PATIENCE, async || {
+        space.said().await?.pop().ok_or_else(|| "nobody said so".to_owned())
+    })
+    .await?;
+    let pod = space.pod(&name).await?;
+    let (from, begun) = (boottime_ns(), Instant::now());
+    kill(application_of(&pod)?)?;
+    let (next, by) = until("an application leads under a higher token", PATIENCE, async || {
+        let last = space.said().await?.pop().filter(|(last, _)| *last > token);
+        last.ok_or_else(|| format!("the last is {token}"))
+    })
+    .await?;
+    let led = seconds(begun);
+    space.settled(3).await?;
+    let sidecar = space.pod(&name).await?.restarts("quorate");
+    if sidecar != pod.restarts("quorate") {
+        return Err("the sidecar was started again, too".to_owned());
+    }
+    load.succeed().await?;
+    load.none_failed(from, &[])?;
+    let gap = load.gap(from, &[]);
+    let checked = load.finish().await?;
+    Ok(format!(
+        "{name} killed, {by} leads after {led:.1} s ({token} < {next}); group gap {}; \
+         {checked} acknowledged, 0 lost",
+        ms(gap)
+    ))
+}
+
+/// Waits until another pod has a deleted one's name, and all is well.
+async fn replaced(space: &Space<'_>, old: &Pod) -> Result<(), String> {
+    until("a new pod has the name", PATIENCE, async || {
+        let new = space.pod(&old.name).await?;
+        if new.uid == old.uid { Err("the old one is there".to_owned()) } else { Ok(()) }
+    })
+    .await?;
+    space.settled(3).await
+}
+
+/// The leader's pod is deleted, with grace and without.
+pub(super) async fn pod_deleted(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "deleted", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    let mut told = Vec::new();
+    let ways: [(&str, &[&str], u64); 2] = [
+        ("with grace", &[], PLANNED_MAX),
+        ("without", &["--grace-period=0", "--force"], FAILOVER_MAX),
+    ];
+    for (way, flags, most) in ways {
+        load.keep("demo-0", 10).await?;
+        let leader = space.some_leader().await?;
+        let pod = space.pod(&leader).await?;
+        let (from, begun) = (boottime_ns(), Instant::now());
+        space.kubectl(&[&["delete", "pod", &leader, "--wait=false"], flags].concat())?;
+        replaced(&space, &pod).await?;
+        load.succeed().await?;
+        load.none_failed(from, &[&leader]).map_err(|why| format!("{way}: {why}"))?;
+        let (gap, took) = (load.gap(from, &[&leader]), seconds(begun));
+        if gap > most {
+            return Err(format!("{way}: a gap of {} at other pods", ms(gap)));
+        }
+        told.push(format!("{way}: gap {}, back after {took:.1} s", ms(gap)));
+    }
+    let checked = load.finish().await?;
+    Ok(format!("{}; {checked} acknowledged, 0 lost", told.join("; ")))
+}
+
+/// A claim is deleted, and its pod: a new member takes the place.
+pub(super) async fn claim_deleted(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "claim", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let member = async || {
+        let raft = space.raft().await?;
+        let members = raft["status"]["members"].as_array().cloned().unwrap_or_default();
+        let of = members.iter().find(|one| one["name"] == "demo-1" && one["role"] == "Voter");
+        let id = of.and_then(|one| one["memberId"].as_str().map(str::to_owned));
+        id.ok_or_else(|| format!("demo-1 does not vote: {members:?}"))
+    };
+    let before = member().await?;
+    let pod = space.pod("demo-1").await?;
+    load.retire(&["demo-1".to_owned()], "demo-0").await?;
+    let (from, begun) = (boottime_ns(), Instant::now());
+    space.kubectl(&["delete", "pvc", "quorate-log-demo-1", "--wait=false"])?;
+    space.kubectl(&["delete", "pod", "demo-1", "--wait=false"])?;
+    replaced(&space, &pod).await?;
+    until("another member votes in its place", PATIENCE, async || {
+        let now = member().await?;
+        if now == before { Err("it is the old one".to_owned()) } else { Ok(()) }
+    })
+    .await?;
+    space.settled(3).await?;
+    let took = seconds(begun);
+    load.succeed().await?;
+    load.none_failed(from, &[])?;
+    let gap = load.gap(from, &[]);
+    let checked = load.finish().await?;
+    Ok(format!("3 voters after {took:.1} s, gap {}; {checked} acknowledged, 0 lost", ms(gap)))
+}
+
+/// All pods are deleted at once.
+pub(super) async fn all_deleted(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "all", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    load.keep("demo-1", 20).await?;
+    let before = space.pods().await?;
+    let (from, begun) = (boottime_ns(), Instant::now());
+    space.kubectl(&["delete", "pods", "--all", "--wait=false"])?;
+    for pod in &before {
+        replaced(&space, pod).await?;
+    }
+    load.succeed().await?;
+    let (took, gap) = (seconds(begun), load.gap(from, &[]));
+    let checked = load.finish().await?;
+    Ok(format!("Ready after {took:.1} s, gap {}; {checked} acknowledged, 0 lost", ms(gap)))
+}
+
+/// A node is cut off: the others go on, and it comes back.
+pub(super) async fn node_cut(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "cut", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let leader = space.some_leader().await?;
+    let node = space.pod(&leader).await?.node;
+    let away: Vec<String> = {
+        let pods = space.pods().await?;
+        pods.into_iter().filter(|pod| pod.node == node).map(|pod| pod.name).collect()
+    };
+    let away: Vec<&str> = away.iter().map(String::as_str).collect();
+    if away.len() != 1 {
+        return Err(format!("each pod is to be on a node of its own, and {node} has {away:?}"));
+    }
+    let number = node.trim_start_matches("node").parse().map_err(|_| format!("{node}?"))?;
+    let from = boottime_ns();
+    network::link(&stage.instance, number, false)?;
+    let (waited, gap) = (tokio::time::sleep(CUT), &load);
+    waited.await;
+    let held = gap.none_failed(from, &away);
+    let gap = load.gap(from, &away);
+    network::link(&stage.instance, number, true)?;
+    held?;
+    if gap > FAILOVER_MAX {
+        return Err(format!("the others had a gap of {}", ms(gap)));
+    }
+    let begun = Instant::now();
+    load.succeed().await?;
+    let serves = seconds(begun);
+    space.settled(3).await?;
+    let ready = seconds(begun);
+    let checked = load.finish().await?;
+    Ok(format!(
+        "the leader's node away for {} s: gap of the others {}; back: serves after {serves:.1} s, \
+         Ready after {ready:.1} s; {checked} acknowledged, 0 lost",
+        CUT.as_secs(),
+        ms(gap)
+    ))
+}

@@ -1,0 +1,240 @@
+//! Recorded clients at every pod of a RaftCluster, on a thread of their own.
+//!
+//! A prober at each pod takes and returns a name of its own without end: when it succeeded and
+//! when it was refused is known. A rival at each pod claims one name with all others. Besides,
+//! names are taken and kept. At the end the group is asked
+//! about every name. A prober follows its pod's name: to the pod that comes after it as well.
+
+use super::rival::{self, Held};
+use super::space::{PATIENCE, Space, until};
+use quorate_tests::load::{Caller, Fact, Failed, Gaps, History, Prober, boottime_ns};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// Sessions of kept names outlive every scenario.
+const KEPT_TTL_MS: u64 = 600_000;
+/// The machine itself stood still for so long: what is measured meanwhile is not the product's.
+const STALL: Duration = Duration::from_millis(100);
+/// What clients leave the cluster's own processes of this machine.
+const PACE: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(5);
+
+struct Probe {
+    rival: tokio::task::JoinHandle<()>,
+    gaps: Gaps,
+    stop: watch::Sender<bool>,
+    ends: tokio::task::JoinHandle<(History, Vec<String>)>,
+}
+
+/// See the module.
+pub(super) struct Load<'a> {
+    space: &'a Space<'a>,
+    handle: Handle,
+    end: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+    probes: BTreeMap<String, Probe>,
+    kept: History,
+    all: History,
+    stalls: Stalls,
+    holds: Holds,
+}
+
+/// What rivals held.
+type Holds = Arc<Mutex<Vec<Held>>>;
+
+/// When this machine stood still: boottime in ns.
+type Stalls = Arc<Mutex<Vec<u64>>>;
+
+fn words(failed: Failed) -> String {
+    format!("{} {}", failed.reason, failed.message).trim().to_owned()
+}
+
+/// A key for a session.
+pub(super) fn key() -> Result<Vec<u8>, String> {
+    let mut key = [0; 16];
+    rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| e.to_string())?;
+    Ok(key.to_vec())
+}
+
+impl<'a> Load<'a> {
+    /// Starts a prober at each pod, and waits until each succeeds.
+    pub(super) async fn start(space: &'a Space<'a>) -> Result<Load<'a>, String> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().map_err(|e| e.to_string())?;
+        let handle = runtime.handle().clone();
+        let (end, mut ended) = watch::channel(false);
+        let stalls = Stalls::default();
+        let seen = stalls.clone();
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    () = watch_machine(&seen) => {}
+                    // An error means that nobody can say stop any more.
+                    _ = ended.wait_for(|end| *end) => {}
+                }
+            });
+        });
+        let (probes, kept, all, holds) = Default::default();
+        let thread = Some(thread);
+        let mut load = Load { space, handle, end, thread, probes, kept, all, stalls, holds };
+        load.follow().await?;
+        Ok(load)
+    }
+
+    /// Starts probers at pods that have none, and waits until all succeed.
+    pub(super) async fn follow(&mut self) -> Result<(), String> {
+        for pod in self.space.pods().await? {
+            if self.probes.contains_key(&pod.name) {
+                continue;
+            }
+            let socket = self.space.socket(&pod.name);
+            let holds = Arc::clone(&self.holds);
+            let rival = rival::compete(socket.clone(), move |held| {
+                holds.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+            });
+            let rival = self.handle.spawn(rival);
+            let (prober, gaps) = Prober::new(socket, format!("probe-{}", pod.name));
+            let (stop, stopped) = watch::channel(false);
+            let ends = self.handle.spawn(prober.paced(PACE).run(stopped));
+            self.probes.insert(pod.name, Probe { rival, gaps, stop, ends });
+        }
+        self.succeed().await
+    }
+
+    /// Waits until every prober succeeded after this moment.
+    pub(super) async fn succeed(&self) -> Result<(), String> {
+        let now = boottime_ns();
+        until("every client's calls succeed", PATIENCE, async || {
+            let silent = self.probes.iter().filter(|(_, probe)| !probe.gaps.succeeded_after(now));
+            let silent: Vec<&String> = silent.map(|(pod, _)| pod).collect();
+            if silent.is_empty() { Ok(()) } else { Err(format!("not yet at {silent:?}")) }
+        })
+        .await
+    }
+
+    fn others(&self, without: &[&str]) -> impl Iterator<Item = (&String, &Gaps)> {
+        let others = self.probes.iter().filter(|(pod, _)| !without.contains(&pod.as_str()));
+        others.map(|(pod, probe)| (pod, &probe.gaps))
+    }
+
+    /// The longest time since `from` without a success at any pod but these, in ns.
+    pub(super) fn gap(&self, from: u64, without: &[&str]) -> u64 {
+        let now = boottime_ns();
+        self.others(without).map(|(_, gaps)| gaps.longest(from, now)).max().unwrap_or(0)
+    }
+
+    /// Operations of all pods so far.
+    pub(super) fn operations(&self) -> usize {
+        self.probes.values().map(|probe| probe.gaps.count()).sum()
+    }
+
+    /// No call at any pod but these failed since `from`.
+    pub(super) fn none_failed(&self, from: u64, without: &[&str]) -> Result<(), String> {
+        let now = boottime_ns();
+        for (pod, gaps) in self.others(without) {
+            let failed = gaps.failed(from, now);
+            if let Some(first) = failed.first() {
+                return Err(format!("{} calls at {pod} failed, the first: {first}", failed.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the machine stood still since `from`.
+    pub(super) fn stalled(&self, from: u64) -> bool {
+        let stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
+        stalls.iter().any(|at| *at >= from)
+    }
+
+    /// Takes names at a pod, and keeps them.
+    pub(super) async fn keep(&mut self, pod: &str, names: usize) -> Result<(), String> {
+        let socket = self.space.socket(pod);
+        let mut caller = Caller::connect(socket, key()?).await.map_err(words)?;
+        let label = format!("kept-{pod}-{}", boottime_ns());
+        let _attached = caller.open(KEPT_TTL_MS, &label).await.map_err(words)?;
+        for number in 0..names {
+            let (name, request) = (format!("{label}-{number}"), caller.request());
+            let token = caller.acquire(&name, request, 5_000).await.map_err(words)?;
+            let token = token.ok_or_else(|| format!("{name} is nobody else's, and not granted"))?;
+            self.kept.add(Fact::Granted { name, token });
+        }
+        Ok(())
+    }
+
+    /// Ends the probers of pods that are to leave, and asks the group about their names.
+    pub(super) async fn retire(&mut self, pods: &[String], ask: &str) -> Result<(), String> {
+        for pod in pods {
+            if let Some(probe) = self.probes.remove(pod) {
+                let history = ended(probe).await?;
+                self.verify(&history, ask).await?;
+                self.all.merge(history);
+            }
+        }
+        Ok(())
+    }
+
+    async fn verify(&self, history: &History, ask: &str) -> Result<usize, String> {
+        until("the group is asked about every name", PATIENCE, async || {
+            let socket = self.space.socket(ask);
+            let mut caller = Caller::connect(socket, key()?).await.map_err(words)?;
+            Ok(history.verify(&mut caller).await)
+        })
+        .await?
+    }
+
+    /// Ends all, and asks the group about every name: nothing acknowledged may be lost. Gives how
+    /// many grants and releases were judged.
+    pub(super) async fn finish(mut self) -> Result<usize, String> {
+        let ask = self.space.some_leader().await?;
+        let pods: Vec<String> = self.probes.keys().cloned().collect();
+        self.retire(&pods, &ask).await?;
+        let kept = std::mem::take(&mut self.kept);
+        self.verify(&kept, &ask).await?;
+        self.all.merge(kept);
+        self.all.check_tokens()?;
+        let holds = std::mem::take(&mut *self.holds.lock().unwrap_or_else(PoisonError::into_inner));
+        rival::judge(holds)?;
+        Ok(self.all.acknowledged())
+    }
+}
+
+async fn ended(probe: Probe) -> Result<History, String> {
+    probe.rival.abort();
+    let _ = probe.stop.send(true); // It may have ended by itself.
+    let (history, broken) = probe.ends.await.map_err(|e| e.to_string())?;
+    match broken.first() {
+        Some(broken) => Err(format!("a promise was broken: {broken}")),
+        None => Ok(history),
+    }
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        let _ = self.end.send(true); // It may have ended by itself.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Notes when the machine does not run what is ready to run.
+async fn watch_machine(stalls: &Stalls) {
+    loop {
+        let before = boottime_ns();
+        tokio::time::sleep(TICK).await;
+        let now = boottime_ns();
+        if Duration::from_nanos(now - before) > STALL {
+            stalls.lock().unwrap_or_else(PoisonError::into_inner).push(now);
+        }
+    }
+}
+
+/// Nanoseconds as milliseconds with one decimal.
+pub(super) fn ms(nanos: u64) -> String {
+    format!("{}.{} ms", nanos / 1_000_000, nanos / 100_000 % 10)
+}

@@ -1,0 +1,87 @@
+//! Manifests that cannot be right are refused when they are applied, with a sentence.
+
+use super::space::{NAME, managed, standalone};
+use super::stage::Stage;
+use serde_json::{Value, json};
+
+type Change = fn(&mut Value);
+
+/// What is wrong, what makes it so, and words of the refusal.
+const BAD: &[(&str, Change, &str)] = &[
+    ("even maxVoters", |spec| spec["maxVoters"] = json!(4), "maxVoters is odd"),
+    ("hostNetwork", |spec| pod(spec)["hostNetwork"] = json!(true), "hostNetwork is refused"),
+    (
+        "grace of 5 s",
+        |spec| pod(spec)["terminationGracePeriodSeconds"] = json!(5),
+        "terminationGracePeriodSeconds is at least 10",
+    ),
+    (
+        "a port of the sidecar",
+        |spec| pod(spec)["containers"][0]["ports"] = json!([{"containerPort": 7401}]),
+        "take another containerPort",
+    ),
+    (
+        "a name of the sidecar",
+        |spec| pod(spec)["containers"][0]["name"] = json!("quorate"),
+        "names of containers that begin with quorate",
+    ),
+    (
+        "a label of the operator",
+        |spec| spec["template"]["metadata"] = json!({"labels": {"quorate.dev/cluster": "x"}}),
+        "labels of template that begin with quorate.dev/",
+    ),
+    ("1Mi", |spec| spec["storage"]["size"] = json!("1Mi"), "storage.size is at least 100Mi"),
+    (
+        "a template with Standalone",
+        |spec| spec["mode"] = json!("Standalone"),
+        "Standalone takes none",
+    ),
+    ("no template", |spec| spec["template"] = Value::Null, "mode Managed needs template"),
+    ("an unknown field", |spec| spec["replica"] = json!(3), "unknown field \"spec.replica\""),
+];
+
+fn pod(spec: &mut Value) -> &mut Value {
+    &mut spec["template"]["spec"]
+}
+
+fn object(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "quorate.dev/v1alpha1",
+        "kind": "RaftCluster",
+        "metadata": {"name": name, "namespace": "refused"},
+        "spec": spec,
+    })
+}
+
+fn refused(stage: &Stage, what: &str, object: &Value, words: &str) -> Result<(), String> {
+    match stage.apply(object) {
+        Ok(_) => Err(format!("{what} was taken")),
+        Err(why) if why.contains(words) => Ok(()),
+        Err(why) => Err(format!("{what}: {words:?} is not in the refusal: {why}")),
+    }
+}
+
+/// Each of them.
+pub(super) async fn all(stage: &Stage) -> Result<String, String> {
+    stage.enter("refused")?;
+    for (what, change, words) in BAD {
+        let mut spec = managed(3);
+        change(&mut spec);
+        refused(stage, what, &object(NAME, &spec), words)?;
+    }
+    let long = "a".repeat(41);
+    refused(stage, "a long name", &object(&long, &standalone(1)), "the name is 1 to 40")?;
+    // What is fixed for life; the first is taken, so this also shows that the manifest was right.
+    stage.apply(&object(NAME, &standalone(0)))?;
+    let fixed = object(NAME, &managed(0));
+    refused(stage, "another mode", &fixed, "mode is fixed for life")?;
+    let mut other = standalone(0);
+    other["storage"]["size"] = json!("300Mi");
+    refused(stage, "another size", &object(NAME, &other), "storage.size cannot change yet")?;
+    let list = stage.get("/apis/quorate.dev/v1alpha1/namespaces/refused/raftclusters").await?;
+    let there = list.and_then(|list| list["items"].as_array().map(Vec::len));
+    if there != Some(1) {
+        return Err(format!("one was taken, and there are {there:?}"));
+    }
+    Ok(format!("{} manifests refused, each with its sentence", BAD.len() + 3))
+}

@@ -1,0 +1,186 @@
+//! The application's template and the sidecar's image change.
+
+use super::load::{Load, ms};
+use super::seconds;
+use super::size::PLANNED_MAX;
+use super::space::{PATIENCE, Pod, Space, managed, until};
+use super::stage::Stage;
+use crate::host;
+use quorate_tests::load::boottime_ns;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// An application waits no longer while its own sidecar changes, in ns.
+const OWN_MAX: u64 = 3_000_000_000;
+/// How long a halted roll is watched.
+const WATCHED: Duration = Duration::from_secs(10);
+
+fn uids(pods: &[Pod]) -> BTreeMap<String, String> {
+    pods.iter().map(|pod| (pod.name.clone(), pod.uid.clone())).collect()
+}
+
+/// The managed spec, with a variable in the application's environment.
+fn changed(value: &str) -> Value {
+    let mut spec = managed(3);
+    spec["template"]["spec"]["containers"][0]["env"] = json!([{"name": "COLOUR", "value": value}]);
+    spec
+}
+
+/// Another template: pods are exchanged one at a time, the leader's last.
+pub(super) async fn template(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "template", managed(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let leader = space.some_leader().await?;
+    let begun = Instant::now();
+    let before = uids(&space.pods().await?);
+    let looked = boottime_ns();
+    let mut roll = Roll { before, order: Vec::new(), gap: 0, looked, away: Vec::new() };
+    space.apply(changed("blue"))?;
+    until("all pods are exchanged", PATIENCE * 2, async || {
+        // What it finds wrong ends the scenario, not the wait.
+        match roll.look(&space, &load).await {
+            Ok(true) => Ok(Ok(())),
+            Ok(false) => Err(format!("so far: {:?}", roll.order)),
+            Err(why) => Ok(Err(why)),
+        }
+    })
+    .await??;
+    space.settled(3).await?;
+    let took = seconds(begun);
+    let Roll { order, gap, .. } = roll;
+    if order.last() != Some(&leader) {
+        return Err(format!("{leader} led, and the order was {order:?}"));
+    }
+    if gap > PLANNED_MAX {
+        return Err(format!("a gap of {} at pods whose turn it was not", ms(gap)));
+    }
+    load.succeed().await?;
+    let checked = load.finish().await?;
+    let order = order.join(", ");
+    Ok(format!(
+        "{order} in {took:.1} s, leader last, gap of the others {}; {checked} acknowledged, 0 lost",
+        ms(gap)
+    ))
+}
+
+/// A roll, as it is watched.
+struct Roll {
+    before: BTreeMap<String, String>,
+    /// New pods, in the order of their coming.
+    order: Vec<String>,
+    /// The longest at pods whose turn it was not, in ns.
+    gap: u64,
+    looked: u64,
+    /// Whose turn it was then.
+    away: Vec<String>,
+}
+
+impl Roll {
+    /// Whether all pods are new.
+    async fn look(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<bool, String> {
+        let pods = space.pods().await?;
+        let works = |name: &str| pods.iter().any(|p| p.name == name && p.ready && !p.deleting);
+        let away: Vec<&str> =
+            self.before.keys().map(String::as_str).filter(|name| !works(name)).collect();
+        if away.len() > 1 {
+            return Err(format!("{away:?} are away together"));
+        }
+        // One that just came back was away for a part of the time since the last look.
+        let without: Vec<&str> =
+            away.iter().copied().chain(self.away.iter().map(String::as_str)).collect();
+        load.none_failed(self.looked, &without)?;
+        self.gap = self.gap.max(load.gap(self.looked, &without));
+        self.looked = boottime_ns();
+        self.away = away.into_iter().map(str::to_owned).collect();
+        for pod in pods.iter().filter(|pod| self.before.get(&pod.name) != Some(&pod.uid)) {
+            if !self.order.contains(&pod.name) {
+                self.order.push(pod.name.clone());
+            }
+        }
+        Ok(self.order.len() == self.before.len())
+    }
+}
+
+/// A template whose pods never get ready halts after one; the old one heals.
+pub(super) async fn bad_template(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "bad", managed(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let before = uids(&space.pods().await?);
+    let mut spec = managed(3);
+    spec["template"]["spec"]["containers"][0]["image"] = json!("quorate.test/missing:1");
+    space.apply(spec)?;
+    let touched = async || {
+        let now = uids(&space.pods().await?);
+        Ok::<_, String>(now.iter().filter(|(name, uid)| before.get(*name) != Some(uid)).count())
+    };
+    until("a pod with the bad template is there", PATIENCE, async || match touched().await? {
+        0 => Err("all pods are the old ones".to_owned()),
+        _ => Ok(()),
+    })
+    .await?;
+    let end = Instant::now() + WATCHED;
+    while Instant::now() < end {
+        let touched = touched().await?;
+        if touched != 1 {
+            return Err(format!("{touched} pods have the bad template"));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let begun = Instant::now();
+    space.apply(managed(3))?;
+    space.settled(3).await?;
+    let healed = seconds(begun);
+    let checked = load.finish().await?;
+    let halted = format!("halted after one pod, healed {healed:.1} s after the revert");
+    Ok(format!("{halted}; {checked} acknowledged, 0 lost"))
+}
+
+/// The sidecar's image changes in place: applications run on, and keep their sessions.
+pub(super) async fn image(stage: &Stage) -> Result<String, String> {
+    let other = format!("{}-other", stage.image);
+    for node in stage.instance.node_numbers() {
+        let socket = stage.instance.containerd(node);
+        let words = ["-a", host::text(&socket)?, "-n", "k8s.io", "images", "tag"];
+        host::run("ctr", &[&words[..], &[&stage.image, &other]].concat())?;
+    }
+    let space = Space::settled_new(stage, "image", managed(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let before = space.pods().await?;
+    let said = space.said().await?;
+    let (from, begun) = (boottime_ns(), Instant::now());
+    let mut spec = managed(3);
+    spec["sidecar"] = json!({"image": other});
+    space.apply(spec)?;
+    space.settled(3).await?;
+    let took = seconds(begun);
+    load.succeed().await?;
+    for old in &before {
+        let new = space.pod(&old.name).await?;
+        let (was, is) = (old.container("app"), new.container("app"));
+        if new.uid != old.uid
+            || was["containerID"] != is["containerID"]
+            || was["state"] != is["state"]
+        {
+            return Err(format!("the application of {} did not run on: {was} {is}", old.name));
+        }
+        if new.restarts("quorate") != old.restarts("quorate") + 1 {
+            return Err(format!("the sidecar of {} was not started once", old.name));
+        }
+    }
+    if space.said().await? != said {
+        return Err("leadership of the applications moved".to_owned());
+    }
+    let own = load.gap(from, &[]);
+    if own > OWN_MAX {
+        return Err(format!("a pod's own clients waited for {}", ms(own)));
+    }
+    let checked = load.finish().await?;
+    Ok(format!(
+        "3 sidecars in {took:.1} s, a pod's own clients waited {}; {checked} acknowledged, 0 lost",
+        ms(own)
+    ))
+}

@@ -1,0 +1,108 @@
+//! From nothing to a group, and every size that it can have.
+
+use super::load::{Load, ms};
+use super::seconds;
+use super::space::{PATIENCE, Space, application_of, managed, standalone, until};
+use super::stage::Stage;
+use quorate_tests::load::boottime_ns;
+use std::path::Path;
+use std::time::Instant;
+
+/// A planned change costs other pods no more than this, in ns.
+pub(super) const PLANNED_MAX: u64 = 2_000_000_000;
+
+/// A user applies a RaftCluster with an application whose image has no libc: one of them leads.
+pub(super) async fn apply(stage: &Stage) -> Result<String, String> {
+    let begun = Instant::now();
+    let space = Space::new(stage, "lead", managed(3))?;
+    space.kubectl(&["wait", "--for=condition=Ready", "raft/demo", "--timeout=60s"])?;
+    let ready = seconds(begun);
+    space.settled(3).await?;
+    let said = until("an application leads", PATIENCE, async || {
+        let said = space.said().await?;
+        if said.is_empty() { Err("nobody said so".to_owned()) } else { Ok(said) }
+    })
+    .await?;
+    let led = seconds(begun);
+    let [(token, pod)] = said.as_slice() else {
+        return Err(format!("more than one application led: {said:?}"));
+    };
+    for pod in space.pods().await? {
+        without_libc(application_of(&pod)?)?;
+    }
+    Ok(format!("Ready after {ready:.1} s; {pod} leads with token {token} after {led:.1} s"))
+}
+
+fn without_libc(pid: i32) -> Result<(), String> {
+    let root = Path::new("/proc").join(pid.to_string()).join("root");
+    if !root.join("bin/busybox").exists() {
+        return Err(format!("{} is not the application's root", root.display()));
+    }
+    for folder in ["lib", "lib64", "usr/lib"] {
+        let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        if let Some(libc) = names.find(|name| name.starts_with("libc") || name.starts_with("ld-")) {
+            return Err(format!("the application's image has {folder}/{libc}"));
+        }
+    }
+    Ok(())
+}
+
+/// 3, 5, 3, 1, 3 voters, while every pod's clients go on.
+pub(super) async fn scale(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "scale", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let (mut told, mut now) = (Vec::new(), 3);
+    for next in [5, 3, 1, 3] {
+        let begun = Instant::now();
+        let doomed: Vec<String> = (next..now).map(|ordinal| format!("demo-{ordinal}")).collect();
+        load.retire(&doomed, "demo-0").await?;
+        let from = boottime_ns();
+        space.scale(next)?;
+        space.settled(next).await?;
+        let took = seconds(begun);
+        until("volumes of pods that left are gone", PATIENCE, async || {
+            let claims = space.claims().await?;
+            if claims.len() == next { Ok(()) } else { Err(format!("there are {claims:?}")) }
+        })
+        .await?;
+        load.succeed().await?;
+        load.none_failed(from, &[])?;
+        let gap = load.gap(from, &[]);
+        if gap > PLANNED_MAX {
+            return Err(format!("{now} to {next}: a gap of {}", ms(gap)));
+        }
+        load.follow().await?;
+        let last = format!("demo-{}", next - 1);
+        load.keep(&last, 20).await?;
+        told.push(format!("{now}→{next} {took:.1} s gap {}", ms(gap)));
+        now = next;
+    }
+    let checked = load.finish().await?;
+    Ok(format!("{}; {checked} acknowledged, 0 failed, 0 lost", told.join(", ")))
+}
+
+/// All stop and keep their disks; then one comes back, with everything that was granted.
+pub(super) async fn stop(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "stop", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    load.keep("demo-2", 20).await?;
+    let pods: Vec<String> = (0..3).map(|ordinal| format!("demo-{ordinal}")).collect();
+    load.retire(&pods, "demo-0").await?;
+    let begun = Instant::now();
+    space.scale(0)?;
+    space.settled(0).await?;
+    let stopped = seconds(begun);
+    let claims = space.claims().await?;
+    if claims.len() != 3 {
+        return Err(format!("0 replicas keep every disk, and there are {claims:?}"));
+    }
+    let begun = Instant::now();
+    space.scale(1)?;
+    space.settled(1).await?;
+    let back = seconds(begun);
+    let checked = load.finish().await?;
+    Ok(format!("3→0 {stopped:.1} s, 0→1 {back:.1} s; {checked} acknowledged, 0 lost"))
+}

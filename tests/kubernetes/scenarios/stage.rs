@@ -1,0 +1,262 @@
+//! The cluster, the operator, and the ways to ask and tell the API server.
+
+use super::Options;
+use super::operator::{Operator, Start, tail};
+use super::space::until;
+use crate::binaries::Binaries;
+use crate::host::text;
+use crate::instance::Instance;
+use crate::up::{Wanted, client, up};
+use crate::{certificates, process};
+use http::Request;
+use kube::Client;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Of the operator itself.
+pub(super) const SYSTEM: &str = "quorate-system";
+/// Whom the audit log calls the operator.
+pub(super) const ACCOUNT: &str = "system:serviceaccount:quorate-system:quorate-operator";
+
+/// See the module.
+pub(super) struct Stage {
+    pub(super) instance: Instance,
+    pub(super) long: bool,
+    pub(super) image: String,
+    binaries: Binaries,
+    client: Client,
+    start: Start,
+    operator: RefCell<Operator>,
+    /// The namespace of the scenario that runs.
+    space: RefCell<Option<String>>,
+    /// Short links to the sockets of sidecars.
+    pub(super) links: PathBuf,
+}
+
+impl Stage {
+    pub(super) async fn new(options: &Options, wanted: &Wanted) -> Result<Stage, String> {
+        let came = up(wanted).await?;
+        let (instance, binaries) = (came.instance, came.binaries);
+        let client = client(&instance, "admin").await?;
+        let links = std::env::temp_dir().join(format!("quorate-{}", std::process::id()));
+        std::fs::create_dir_all(&links).map_err(|e| format!("{}: {e}", links.display()))?;
+        let start = Start {
+            program: options.operator.clone(),
+            kubeconfig: instance.kubeconfig("operator"),
+            image: options.image_name.clone(),
+            log: instance.dir.join("log").join("operator.log"),
+            identity: "first".to_owned(),
+        };
+        let kubectl = Kubectl::new(&instance, &binaries)?;
+        define(&kubectl, options).await?;
+        account(&kubectl, &instance)?;
+        let operator = RefCell::new(Operator::start(&start)?);
+        let stage = Stage {
+            instance,
+            long: options.long,
+            image: options.image_name.clone(),
+            binaries,
+            client,
+            start,
+            operator,
+            space: RefCell::new(None),
+            links,
+        };
+        stage.works("works").await?;
+        Ok(stage)
+    }
+
+    /// Waits until the operator's log has these words in its last lines.
+    async fn works(&self, words: &str) -> Result<(), String> {
+        until("the operator works", Duration::from_secs(60), async || {
+            let said = tail(&self.start.log, 3);
+            if said.contains(words) { Ok(()) } else { Err(said) }
+        })
+        .await
+    }
+
+    /// `kubectl` with these words; gives what it printed.
+    pub(super) fn kubectl(&self, words: &[&str]) -> Result<String, String> {
+        Kubectl::new(&self.instance, &self.binaries)?.run(words, None)
+    }
+
+    /// `kubectl apply` of an object, as a user writes it.
+    pub(super) fn apply(&self, object: &Value) -> Result<String, String> {
+        let kubectl = Kubectl::new(&self.instance, &self.binaries)?;
+        kubectl.run(&["apply", "--validate=strict", "-f", "-"], Some(&object.to_string()))
+    }
+
+    /// What is at a path of the API; `None`: nothing.
+    pub(super) async fn get(&self, path: &str) -> Result<Option<Value>, String> {
+        self.tend()?;
+        let request = Request::get(path).body(Vec::new()).map_err(|e| e.to_string())?;
+        let asked = self.client.request::<Value>(request);
+        let answer = tokio::time::timeout(Duration::from_secs(5), asked).await;
+        match answer.map_err(|_| "the API server does not answer".to_owned())? {
+            Ok(value) => Ok(Some(value)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// What runs pods starts a container again that ended; here nobody else would.
+    fn tend(&self) -> Result<(), String> {
+        let mut operator = self.operator.borrow_mut();
+        if !operator.runs() {
+            *operator = Operator::start(&self.start)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the operator at once, and starts it again.
+    pub(super) fn kill_operator(&self) -> Result<(), String> {
+        let mut operator = self.operator.borrow_mut();
+        operator.kill();
+        *operator = Operator::start(&self.start)?;
+        Ok(())
+    }
+
+    /// Starts another operator beside the first.
+    pub(super) fn second_operator(&self) -> Result<Operator, String> {
+        let log = self.start.log.with_file_name("operator-2.log");
+        Operator::start(&Start { identity: "second".to_owned(), log, ..self.start.clone() })
+    }
+
+    /// Asks the first operator to end, and puts another into its place.
+    #[expect(
+        clippy::await_holding_refcell_ref,
+        reason = "nobody else runs on this thread meanwhile"
+    )]
+    pub(super) async fn hand_over(&self, to: Operator) -> Result<(), String> {
+        let mut operator = self.operator.borrow_mut();
+        operator.terminate().await?;
+        *operator = to;
+        Ok(())
+    }
+
+    /// Stops the API server's process where it stands, or lets it go on.
+    pub(super) fn freeze(&self, stop: bool) -> Result<(), String> {
+        let how = if stop { Signal::STOP } else { Signal::CONT };
+        let found = process::signal(&self.instance, "apiserver", how)?;
+        if found { Ok(()) } else { Err("the API server does not run".to_owned()) }
+    }
+
+    /// Makes a namespace for the scenario that begins.
+    pub(super) fn enter(&self, name: &str) -> Result<(), String> {
+        self.kubectl(&["create", "namespace", name])?;
+        self.space.replace(Some(name.to_owned()));
+        Ok(())
+    }
+
+    /// Removes the scenario's namespace; that goes on while the next one runs.
+    pub(super) fn clear(&self) {
+        if let Some(name) = self.space.take() {
+            // What does not go now goes with the cluster.
+            let _ = self.kubectl(&["delete", "namespace", &name, "--wait=false"]);
+        }
+    }
+
+    /// What everybody said, for who looks for the cause of a failure.
+    pub(super) async fn told(&self) -> String {
+        let mut told = format!("--- operator\n{}\n", tail(&self.operator.borrow().log, 40));
+        let space = self.space.borrow().clone();
+        let Some(space) = space else { return told };
+        let mut ask = |words: &[&str]| {
+            let said = self.kubectl(&[&["-n", &space], words].concat());
+            let said = said.unwrap_or_else(|why| why);
+            told.push_str(&format!("--- kubectl {}\n{said}\n", words.join(" ")));
+            said
+        };
+        ask(&["get", "raft,pods,pvc,pdb", "-o", "wide"]);
+        ask(&["get", "events", "--sort-by=.metadata.creationTimestamp"]);
+        ask(&["get", "raft", "-o", "jsonpath={.items[*].status}"]);
+        for pod in ask(&["get", "pods", "-o", "name"]).lines() {
+            ask(&["logs", pod, "-c", "quorate", "--tail", "30"]);
+        }
+        told
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.links); // Links alone; the system tidies its folder.
+    }
+}
+
+struct Kubectl {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl Kubectl {
+    fn new(instance: &Instance, binaries: &Binaries) -> Result<Kubectl, String> {
+        let (program, kubeconfig) = (binaries.path("kubectl")?, instance.kubeconfig("admin"));
+        Ok(Kubectl { program, kubeconfig })
+    }
+
+    fn run(&self, words: &[&str], input: Option<&str>) -> Result<String, String> {
+        let failed = |e: std::io::Error| format!("kubectl: {e}");
+        let mut child = Command::new(&self.program)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .arg("--request-timeout=20s")
+            .args(words)
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            stdin.write_all(input.as_bytes()).map_err(failed)?;
+        }
+        let output = child.wait_with_output().map_err(failed)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let words = words.join(" ");
+        Err(format!("kubectl {words}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+}
+
+/// The definition of the resource, as the operator prints it.
+async fn define(kubectl: &Kubectl, options: &Options) -> Result<(), String> {
+    let printed = Command::new(&options.operator).arg("crd").output();
+    let printed = printed.map_err(|e| format!("{}: {e}", options.operator.display()))?;
+    let definition = String::from_utf8_lossy(&printed.stdout);
+    kubectl.run(&["apply", "--server-side", "-f", "-"], Some(&definition))?;
+    let name = "crd/raftclusters.quorate.dev";
+    until("the definition is established", Duration::from_secs(30), async || {
+        // One that has no condition at all yet is an error of kubectl's.
+        kubectl.run(&["wait", "--for=condition=Established", name], None).map(drop)
+    })
+    .await
+}
+
+/// The operator's account, and how it reaches the API server.
+fn account(kubectl: &Kubectl, instance: &Instance) -> Result<(), String> {
+    let name = "quorate-operator";
+    let subject = format!("--serviceaccount={SYSTEM}:{name}");
+    kubectl.run(&["create", "namespace", SYSTEM], None)?;
+    kubectl.run(&["-n", SYSTEM, "create", "serviceaccount", name], None)?;
+    let bind = ["create", "clusterrolebinding", name, "--clusterrole=cluster-admin", &subject];
+    kubectl.run(&bind, None)?;
+    let token = kubectl.run(&["-n", SYSTEM, "create", "token", name, "--duration=24h"], None)?;
+    let ca = certificates::file(instance, "ca.crt");
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": "own",
+            "cluster": {"server": instance.server(), "certificate-authority": text(&ca)?},
+        }],
+        "users": [{"name": name, "user": {"token": token.trim()}}],
+        "contexts": [{"name": "own", "context": {"cluster": "own", "user": name}}],
+        "current-context": "own",
+    });
+    crate::host::write(&instance.kubeconfig("operator"), &config.to_string())
+}
