@@ -50,7 +50,8 @@ fn every_fault_says_what_to_write_instead() {
         ),
         (
             format!(
-                "{app}\ninitContainers:\n- name: a\n  ports: [{{containerPort: 1, hostPort: 7403}}]"
+                "{app}\ninitContainers: [{{name: a, ports: [{{containerPort: 1, \
+                 hostPort: 7403}}]}}]"
             ),
             "initContainers: a takes port 7403 of the node",
         ),

@@ -145,12 +145,14 @@ impl<'a> Group<'a> {
         let votes = voters.iter().filter(stays);
         let (mut brief, mut votes): (Vec<_>, Vec<_>) =
             votes.partition(|(_, name)| self.condemned_name(name));
-        let ready = |(id, _): &(&Identity, &String)| {
-            self.good.contains_key(*id) && self.leader.has_beside(**id)
-        };
-        let spares = learners.iter().filter(stays).filter(ready);
+        let spares = learners.iter().filter(stays).filter(|(id, _)| self.ready(**id));
         let (mut last, mut spares): (Vec<_>, Vec<_>) =
             spares.partition(|(_, name)| self.condemned_name(name));
+        // A spare on a condemned volume is exchanged first, unless the budget keeps it.
+        last.retain(|(id, _)| {
+            let pod = self.good.get(*id);
+            pod.is_some_and(|pod| super::pods::guarded(self, *pod).is_some())
+        });
         for some in [&mut votes, &mut spares, &mut brief, &mut last] {
             some.sort_by_key(rank);
         }
@@ -166,6 +168,12 @@ impl<'a> Group<'a> {
             return Some(target.into_iter().map(|(id, name)| (*id, name.clone())).collect());
         }
         self.without_dead()
+    }
+
+    /// Whether a spare can vote: it has the log, and its pod stays.
+    fn ready(&self, id: Identity) -> bool {
+        let pod = self.good.get(&id).and_then(|ordinal| self.o.pods.get(ordinal));
+        pod.is_some_and(|pod| !pod.deleting) && self.leader.has_beside(id)
     }
 
     /// All who vote but those whose disks are of no use: a majority of them is no larger than one
@@ -212,7 +220,11 @@ pub(super) fn settled(group: &Group) -> Option<Plan> {
 
 /// What is to be done about the membership.
 pub(super) fn plan(group: &Group) -> Option<Plan> {
-    retire(group).or_else(|| listen(group)).or_else(|| vote(group)).or_else(|| hear_no_more(group))
+    let next = retire(group).or_else(|| listen(group)).or_else(|| vote(group));
+    // What is waited for may be a learner that is of no use.
+    let waits = next.as_ref().is_none_or(|plan| plan.step == Step::Await);
+    let leave = if waits { hear_no_more(group) } else { None };
+    leave.or(next)
 }
 
 /// A disk that lost what it had acknowledged is told so for good: once its member has left, the
@@ -335,8 +347,7 @@ pub(super) fn relieve(group: &Group) -> Option<Plan> {
     let Configuration { voters, learners, index, .. } = group.conf;
     let (old, name) = voters.first_key_value().filter(|_| voters.len() == 1)?;
     let ready = |(id, name): &(&Identity, &String)| {
-        let here = group.good.contains_key(*id) && group.stays(name);
-        here && !group.condemned_name(name) && group.leader.has_beside(**id)
+        group.stays(name) && !group.condemned_name(name) && group.ready(**id)
     };
     let (spare, to) = learners.iter().find(ready)?;
     if let Some(plan) = super::pods::nobody_away(group.o) {

@@ -2,8 +2,8 @@
 //!
 //! Invariants: `spec.replicas` alone decides about the size, observations never do; membership
 //! moves before pods do; a step that takes a voter away leaves a majority that has contact with the
-//! leader; equal observations give equal plans, and where everything is as wanted the plan is to
-//! rest. Must not: make a client, read a clock, or remember anything between two passes.
+//! leader; equal observations give equal plans; where everything is as wanted the plan is to rest.
+//! Must not: make a client, read a clock, or remember anything between two passes.
 //!
 //! The order is the design: what makes the group safe comes before what makes it larger, that
 //! before what makes it smaller, and pods are exchanged last.

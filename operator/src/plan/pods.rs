@@ -17,8 +17,9 @@ pub(super) fn stop(o: &Observed) -> Option<Plan> {
         return Some(Plan::new(Step::Rest, "spec.replicas is 0, and nothing is there"));
     };
     let of = |plan: Plan| Some(plan.as_part_of(Work::Scale, []));
-    if o.configuration().is_some_and(|known| !known.outgoing.is_empty()) && o.leader().is_some() {
-        return of(Plan::new(Step::Await, "a joint configuration ends before all stop"));
+    let open = |leader: &Member| !leader.configuration.outgoing.is_empty() || !leader.committed();
+    if o.leader().is_some_and(|(_, leader)| open(leader)) {
+        return of(Plan::new(Step::Await, "a change of the membership ends before all stop"));
     }
     if let Some(why) = would_end(o).filter(|_| set.replicas > 0) {
         return Some(Plan::new(Step::Blocked, why));
@@ -294,7 +295,7 @@ fn outdated(group: &Group) -> Option<Plan> {
 }
 
 /// Why the budget lets no ready pod go: another one is not ready.
-fn guarded(group: &Group, ordinal: Ordinal) -> Option<Plan> {
+pub(super) fn guarded(group: &Group, ordinal: Ordinal) -> Option<Plan> {
     let o = group.o;
     let away = |other: &Ordinal| {
         *other != ordinal && o.pods.get(other).is_none_or(|pod| pod.deleting || !pod.ready)

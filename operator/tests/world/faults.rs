@@ -1,9 +1,11 @@
 //! What users do, and what goes wrong.
 
 use crate::kube::{BAD_IMAGE, BAD_TEMPLATE};
+use crate::operator::Pending;
 use crate::raft::Disk;
 use crate::world::World;
 use quorate_operator::observed::{Cluster, Identity, Ordinal};
+use quorate_operator::step::Step;
 
 impl World {
     /// Somebody edits the resource.
@@ -99,7 +101,15 @@ impl World {
         if self.cluster.spec.adopt_existing && birth.is_none_or(|birth| !birth.confirmed) {
             return;
         }
-        let ending = self.pods.get(&ordinal).is_none_or(|pod| pod.deleting);
+        // A pod that is about to be removed takes it along: no guard tells of that.
+        let removes = |pending: &Pending| match pending.plan.step {
+            Step::Evict { pod, .. } | Step::Delete { pod, .. } => pod == ordinal,
+            Step::Scale { replicas, .. } => replicas <= ordinal,
+            _ => false,
+        };
+        let beyond = self.set.as_ref().is_none_or(|set| set.replicas <= ordinal);
+        let ending = beyond || self.pods.get(&ordinal).is_none_or(|pod| pod.deleting);
+        let ending = ending || self.pending.iter().flatten().any(removes);
         if ending && !self.may_lose(ordinal) {
             return;
         }

@@ -92,8 +92,9 @@ impl World {
             Step::Template { replicas } => self.template(&seen.o, *replicas),
             Step::Scale { uid, resource_version, replicas } => {
                 let fresh = seen.faults == self.faults;
+                let before = self.set.as_ref().map_or(0, |set| set.replicas);
                 self.scale((uid.as_str(), resource_version.as_str()), *replicas)
-                    && self.check_size(fresh)
+                    && self.check_size(before, fresh)
             }
             Step::Evict { .. } | Step::Delete { .. } | Step::Patch { .. } => {
                 self.touch(&plan.step, &seen)
@@ -138,8 +139,11 @@ impl World {
     }
 
     /// Who votes has a pod, or all have none; and then a majority's disks last.
-    fn check_size(&self, fresh: bool) -> bool {
+    fn check_size(&self, before: u32, fresh: bool) -> bool {
         let replicas = self.set.as_ref().map_or(0, |set| set.replicas);
+        if replicas >= before {
+            return true;
+        }
         for known in self.group.possible() {
             for (id, name) in known.voters.iter().chain(&known.outgoing) {
                 let kept = self.cluster.ordinal(name).is_some_and(|at| at < replicas);
