@@ -43,7 +43,7 @@ async fn life(socket: &Path, record: &impl Fn(Held)) -> Result<(), Failed> {
         unknown: false,
         generation: None,
     })?;
-    let mut caller = Caller::connect(socket.clone(), key).await?;
+    let mut caller = Caller::connect(socket.to_path_buf(), key).await?;
     let Attached { events: _keep, .. } = caller.open(TTL_MS, "rival").await?;
     loop {
         let request = caller.request();
