@@ -151,10 +151,9 @@ impl Prober {
                 Err(Failed { generation: Some(present), .. }) if generation > 0 => {
                     generation = present;
                 }
-                Err(failed) if !failed.reason.is_empty() && !failed.unknown => {
-                    return self.session_lost(&step, &failed);
-                }
-                Err(_) => {}
+                Err(failed) if over(&failed) => return self.session_lost(&step, &failed),
+                // One that starts, or knows no leader yet, takes nobody.
+                Err(_) => tokio::time::sleep(RECONNECT).await,
             }
             while caller.reconnect().await.is_err() {
                 tokio::time::sleep(RECONNECT).await;
@@ -202,6 +201,8 @@ impl Prober {
                     Err(failed) => return self.failed(&failed),
                 },
                 Step::Release { token, request } => {
+                    // Until it is acknowledged it may or may not have been done.
+                    self.history.add(Fact::ReleaseUnknown { name: name.clone(), token });
                     match caller.release(&name, token, request).await {
                         Ok(()) => self.done(Fact::Released { name: name.clone(), token }),
                         Err(failed) if failed.reason == "NOT_HOLDER" => {
@@ -226,12 +227,13 @@ impl Prober {
 
     fn failed(&self, failed: &Failed) -> Result<(), ()> {
         self.gaps.fail(failed);
-        let over = matches!(
-            failed.reason.as_str(),
-            "SESSION_EXPIRED" | "SESSION_UNKNOWN" | "SESSION_CLOSED"
-        );
-        if over { Err(()) } else { Ok(()) }
+        if over(failed) { Err(()) } else { Ok(()) }
     }
+}
+
+/// Whether the session is no good any more.
+fn over(failed: &Failed) -> bool {
+    matches!(failed.reason.as_str(), "SESSION_EXPIRED" | "SESSION_UNKNOWN" | "SESSION_CLOSED")
 }
 
 /// CLOCK_BOOTTIME in ns.
