@@ -57,20 +57,27 @@ pub(super) async fn operator_killed(stage: &Stage) -> Result<String, String> {
     let (from, begun) = (boottime_ns(), Instant::now());
     space.scale(5)?;
     let mut kills = 0;
-    for learners in [0, 1] {
-        until("the change is under way", PATIENCE, async || {
+    for members in [3, 4] {
+        let within = until("the change is under way", PATIENCE, async || {
             let raft = space.raft().await?;
             let status = &raft["status"];
-            let under_way = status["operation"]["type"] == "Scale";
-            let listening =
-                status["learners"].as_u64().unwrap_or(0) + status["voters"].as_u64().unwrap_or(0);
-            let far = status["voters"].as_u64() == Some(5);
-            let enough = under_way && listening >= 3 + learners || far;
-            if enough { Ok(()) } else { Err(status.to_string()) }
+            let count = |field: &str| status[field].as_u64().unwrap_or(0);
+            let begun = status["operation"]["type"] == "Scale";
+            let far = begun && count("learners") + count("voters") >= members;
+            match count("voters") {
+                5 => Ok(false),
+                _ if far => Ok(true),
+                _ => Err(status.to_string()),
+            }
         })
         .await?;
-        stage.kill_operator()?;
-        kills += 1;
+        if within {
+            stage.kill_operator()?;
+            kills += 1;
+        }
+    }
+    if kills == 0 {
+        return Err("the change ended before the operator could be killed".to_owned());
     }
     space.settled(5).await?;
     let took = seconds(begun);
