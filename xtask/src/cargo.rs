@@ -4,6 +4,14 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// What runs beside applications, and what tests that. The clients of the API server are built
+/// apart, as a crate gets all features that anybody asks for in one build: what they need of the
+/// crates that all share is in no sidecar.
+pub const BESIDE: [&str; 5] =
+    ["--workspace", "--exclude", "quorate-operator", "--exclude", "quorate-cluster"];
+/// The clients of the API server.
+pub const KUBERNETES: [&str; 4] = ["-p", "quorate-operator", "-p", "quorate-cluster"];
+
 /// Makes the top of the project the current directory, wherever in it xtask was started.
 pub fn enter_top() -> Result<(), String> {
     let start = std::env::current_dir().map_err(|e| format!("the current directory: {e}"))?;

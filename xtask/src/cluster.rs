@@ -83,7 +83,7 @@ fn needs_dir(args: &[&str]) -> bool {
 }
 
 fn build() -> Result<PathBuf, String> {
-    build_binaries(&["--workspace", "--bin", "quorate-cluster"], &[])?;
+    build_binaries(&[&cargo::KUBERNETES[..], &["--bin", "quorate-cluster"]].concat(), &[])?;
     Ok(cargo::target_dir()?.join("release").join("quorate-cluster"))
 }
 
@@ -106,12 +106,14 @@ fn write_image(program: &Path, args: &[&str]) -> Result<(), String> {
     }
     let metadata = cargo::metadata(&["--no-deps"])?;
     let there = binaries_of(cargo::list(&metadata, "packages"));
-    let mut build = vec!["--workspace"];
-    for (_, binary) in &there {
-        build.extend(["--bin", *binary]);
+    let (mut beside, mut kubernetes) = (cargo::BESIDE.to_vec(), cargo::KUBERNETES.to_vec());
+    for (package, binary) in &there {
+        let apart = cargo::KUBERNETES.contains(package);
+        if apart { &mut kubernetes } else { &mut beside }.extend(["--bin", *binary]);
         command.arg("--binary").arg(target.join("release").join(binary));
     }
-    build_binaries(&build, &[])?;
+    build_binaries(&beside, &[])?;
+    build_binaries(&kubernetes, &[])?;
     command.arg("--static").arg(build_static(&target)?);
     let status = command.status().map_err(|e| format!("quorate-cluster: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("quorate-cluster image: {status}")) }

@@ -23,7 +23,8 @@ pub fn run(args: &[&str]) -> Result<(), String> {
         _ => return Err(USAGE.to_owned()),
     };
     eprintln!("building quorate-client and quorate-sidecar in release mode");
-    let mut build = vec!["build", "--release", "--workspace"];
+    let mut build = vec!["build", "--release"];
+    build.extend(cargo::BESIDE);
     build.extend(BINARIES.iter().flat_map(|binary| ["--bin", *binary]));
     cargo::run(&build)?;
     let built = cargo::target_dir()?.join("release");

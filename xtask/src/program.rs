@@ -51,9 +51,10 @@ impl Program {
             target.push("planted");
             args.extend(["-p", "quorate-tests", "--features", "planted", "--bins"]);
         } else {
-            // The whole workspace is named, so that its crates are built with the same features
-            // whatever is built of it, and once.
-            args.extend(["--workspace", "--bin", self.binary]);
+            // All of these are named, so that their crates are built with the same features
+            // whatever is built of them, and once.
+            args.extend(cargo::BESIDE);
+            args.extend(["--bin", self.binary]);
             args.extend(STARTED.iter().flat_map(|binary| ["--bin", *binary]));
         }
         eprintln!("building {} in release mode", self.binary);

@@ -8,11 +8,18 @@ use std::process::{Command, Stdio};
 /// Every test of the workspace; each counts. The tests start the project's own programs, so
 /// these are built first.
 pub fn level(_: &[&str]) -> Outcome {
-    if let Err(why) = cargo::run(&["build", "--release", "--workspace", "--bins"]) {
+    let build = [&["build", "--release", "--bins"], &cargo::BESIDE[..]].concat();
+    if let Err(why) = cargo::run(&build) {
         return Outcome::of(Err(why));
     }
-    let test = cargo::command(&["test", "--release", "--workspace", "--no-fail-fast"]);
-    cargo_test(test).unwrap_or_else(|why| Outcome::of(Err(why)))
+    let mut all = Outcome { words: String::new(), tally: Tally::default() };
+    for crates in [&cargo::BESIDE[..], &cargo::KUBERNETES[..]] {
+        let test = cargo::command(&[&["test", "--release", "--no-fail-fast"], crates].concat());
+        let part = cargo_test(test).unwrap_or_else(|why| Outcome::of(Err(why)));
+        all.words = format!("{}{}\n", all.words, part.words);
+        all.tally.add(part.tally);
+    }
+    all
 }
 
 /// The formatting.
@@ -29,7 +36,7 @@ pub fn clippy(_: &[&str]) -> Outcome {
 
 /// The decoders on changed input, for so many seconds each.
 pub fn fuzz(seconds: &[&str]) -> Outcome {
-    let args = ["test", "--release", "--workspace", "--test", "fuzz"];
+    let args = [&["test", "--release", "--test", "fuzz"], &cargo::BESIDE[..]].concat();
     let mut command = cargo::command(&args);
     command.env("QUORATE_FUZZ_SECONDS", seconds.join(""));
     cargo_test(command).unwrap_or_else(|why| Outcome::of(Err(why)))
