@@ -121,7 +121,7 @@ pub const LEVELS: &[Level] = &[
         "idle",
         "an idle group writes nothing",
         program::check,
-        &["idle", "--seconds", "15"],
+        &["idle", "--seconds", "30"],
         &["idle", "--seconds", "60"],
     ),
     system(
