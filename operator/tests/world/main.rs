@@ -35,7 +35,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn every_walk_keeps_the_group_and_ends_as_wanted() {
-    let (first, seeds) = (number("SEED", 0), number("SEEDS", 700));
+    let (first, seeds) = (number("SEED", 0), number("SEEDS", 1_500));
     let (mut done, mut refused) = (BTreeMap::new(), 0);
     let mut failures = Vec::new();
     for seed in first..first + seeds {
