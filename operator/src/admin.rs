@@ -4,12 +4,12 @@
 //! call ends within its time, answered or not; connections are kept by pod and dropped when they
 //! fail. Only what a sidecar says of itself is taken from it.
 
-use crate::build::ADMIN_PORT;
+use crate::build::{ADMIN_PORT, PEER_PORT};
 use crate::certificates::Issued;
 use crate::observed::{Configuration, Follower, Identity, Member};
 use hyper_util::rt::TokioIo;
 use quorate_proto::admin::members_client::MembersClient;
-use quorate_proto::admin::{StatusRequest, StatusResponse, Voter};
+use quorate_proto::admin::{MemberAddress, StatusRequest, StatusResponse, Voter};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::TLS13;
@@ -121,14 +121,18 @@ impl Admins {
         self.lock().channels.remove(&target.uid);
     }
 
-    /// What this sidecar says of itself.
+    /// What this sidecar says of itself; it is told where the others are.
     ///
     /// # Errors
     /// Why it did not answer, in words.
-    pub async fn status(&self, target: &Target) -> Result<Member, String> {
+    pub async fn status(
+        &self,
+        target: &Target,
+        addresses: Vec<MemberAddress>,
+    ) -> Result<Member, String> {
         let ask = async {
             let mut client = MembersClient::new(self.channel(target).await?);
-            let answer = client.status(guarded(target, StatusRequest {})?).await;
+            let answer = client.status(guarded(target, StatusRequest { addresses })?).await;
             answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
         };
         let answer = timeout(LOOK_MAX, ask).await.unwrap_or_else(|_| Err("no answer".to_owned()));
@@ -222,6 +226,13 @@ fn member(answer: StatusResponse) -> Option<Member> {
             learners: named(answer.learners),
         },
     })
+}
+
+/// As the contract takes the place of a member.
+#[must_use]
+pub fn address(member: Identity, target: &Target) -> MemberAddress {
+    let address = SocketAddr::new(target.ip, PEER_PORT).to_string();
+    MemberAddress { member_id: member.to_bytes(), address }
 }
 
 /// As the contract takes members.

@@ -4,8 +4,8 @@
 //! there is one the state, of what it was decided about, so that a decision about the past does
 //! nothing; nothing is written unless the Lease outlives the request.
 
-use crate::admin::{Target, voters};
-use crate::build::{PEER_PORT, Wanted};
+use crate::admin::{Target, address, voters};
+use crate::build::Wanted;
 use crate::context::Context;
 use crate::crd::{Birth, Mode};
 use crate::observe::Read;
@@ -21,7 +21,6 @@ use quorate_proto::admin::{
     TransferLeadershipRequest, UndrainRequest, Voter,
 };
 use serde_json::json;
-use std::net::SocketAddr;
 
 /// What one pass works with.
 pub struct Pass<'a> {
@@ -186,12 +185,10 @@ impl Pass<'_> {
     fn addresses(&self) -> Vec<MemberAddress> {
         let read = self.read;
         let members = read.observed.members.iter();
-        let address = |(ordinal, member): (&Ordinal, &Member)| {
-            let target = read.targets.get(ordinal)?;
-            let address = SocketAddr::new(target.ip, PEER_PORT).to_string();
-            Some(MemberAddress { member_id: member.id.to_bytes(), address })
+        let at = |(ordinal, member): (&Ordinal, &Member)| {
+            Some(address(member.id, read.targets.get(ordinal)?))
         };
-        members.filter_map(address).collect()
+        members.filter_map(at).collect()
     }
 
     async fn tell(&self, step: &Step) -> Result<(), String> {

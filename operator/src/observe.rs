@@ -2,19 +2,20 @@
 //!
 //! Nothing here is from a cache: what is decided may destroy. Must not write anything.
 
-use crate::admin::Target;
+use crate::admin::{Target, address};
 use crate::build::{
     LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, REPLACES, SIDECAR, TEMPLATE_HASH, VOLUME, Wanted,
 };
 use crate::context::Context;
-use crate::crd::RaftCluster;
-use crate::observed::{Budget, Claim, Cluster, Member, Observed, Ordinal, Pod, Set};
+use crate::crd::{MemberStatus, RaftCluster};
+use crate::observed::{Budget, Claim, Cluster, Identity, Member, Observed, Ordinal, Pod, Set};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{self, PersistentVolumeClaim};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use kube::core::{Selector, SelectorExt as _};
+use quorate_proto::admin::MemberAddress;
 use std::collections::BTreeMap;
 
 /// What was read, and how to reach the sidecars.
@@ -54,7 +55,7 @@ pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kub
     let label = wanted.certificate_label();
     let targets: BTreeMap<Ordinal, Target> =
         pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, target(pod, &label)?))).collect();
-    let members = ask(context, &targets).await;
+    let members = ask(context, &targets, &places(&cluster, &targets)).await;
     let (ours, others): (Vec<_>, Vec<_>) =
         budgets.items.into_iter().partition(|budget| budget.name_any() == name);
     let rivals = others.iter().filter(|budget| pods.values().any(|pod| matches(budget, pod)));
@@ -99,12 +100,27 @@ fn target(pod: &v1::Pod, label: &str) -> Option<Target> {
     Some(Target { pod: pod.name_any(), uid: pod.uid()?, ip, label: label.to_owned() })
 }
 
-async fn ask(context: &Context, targets: &BTreeMap<Ordinal, Target>) -> BTreeMap<Ordinal, Member> {
+/// Where the members are that were told last: where all pods are new, the DNS knows none of them.
+fn places(cluster: &Cluster, targets: &BTreeMap<Ordinal, Target>) -> Vec<MemberAddress> {
+    let members = cluster.status.members.iter().filter(|told| told.role != "None");
+    let place = |told: &MemberStatus| {
+        let target = targets.get(&cluster.ordinal(&told.name)?)?;
+        Some(address(Identity::parse(&told.member_id)?, target))
+    };
+    members.filter_map(place).collect()
+}
+
+async fn ask(
+    context: &Context,
+    targets: &BTreeMap<Ordinal, Target>,
+    places: &[MemberAddress],
+) -> BTreeMap<Ordinal, Member> {
     let asked: Vec<_> = targets
         .iter()
         .map(|(ordinal, target)| {
             let (admins, target) = (context.admins.clone(), target.clone());
-            (*ordinal, tokio::spawn(async move { admins.status(&target).await }))
+            let places = places.to_vec();
+            (*ordinal, tokio::spawn(async move { admins.status(&target, places).await }))
         })
         .collect();
     let mut members = BTreeMap::new();

@@ -240,8 +240,11 @@ impl Members for Admin {
 
     async fn status(
         &self,
-        _request: Request<StatusRequest>,
+        request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
+        for (member, address) in addresses(&request.get_ref().addresses)? {
+            self.peers.found_at(member, address);
+        }
         let view = self.view().await?;
         let Configuration { incoming, outgoing, learners, .. } = &view.configuration;
         Ok(Response::new(StatusResponse {

@@ -194,7 +194,7 @@ async fn ask(socket: &Path) -> Result<String, String> {
         .map_err(|why| format!("no sidecar answers at {}: {why}", socket.display()))?;
     let words = |status: Status| status.message().to_owned();
     members.drain(DrainRequest {}).await.map_err(words)?;
-    let status = members.status(StatusRequest {}).await.map_err(words)?.into_inner();
+    let status = members.status(StatusRequest::default()).await.map_err(words)?.into_inner();
     Ok(match status.role.as_str() {
         "leader" => format!("{} still leads: no other voter could take over", status.name),
         role => format!("{} is {role}, and does not stand for leadership any more", status.name),

@@ -36,7 +36,7 @@ impl Group {
         for member in &cluster.members {
             let endpoint = Endpoint::from_shared(member.admin.clone()).expect("an address");
             let mut admin = MembersClient::new(endpoint.connect().await.expect("it listens"));
-            let status = admin.status(StatusRequest {}).await.expect("answered").into_inner();
+            let status = admin.status(StatusRequest::default()).await.expect("answered").into_inner();
             identities.push(Voter { member_id: status.member_id, name: member.name.clone() });
             admins.push(admin);
         }
@@ -44,7 +44,7 @@ impl Group {
     }
 
     async fn status(&mut self, member: usize) -> StatusResponse {
-        let answer = self.admins[member].status(StatusRequest {}).await;
+        let answer = self.admins[member].status(StatusRequest::default()).await;
         answer.expect("answered").into_inner()
     }
 

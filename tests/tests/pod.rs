@@ -201,7 +201,7 @@ impl Pods {
     }
 
     async fn status(&self, member: usize) -> StatusResponse {
-        let answer = self.admin(member, "operator").await.status(StatusRequest {}).await;
+        let answer = self.admin(member, "operator").await.status(StatusRequest::default()).await;
         answer.expect("answered").into_inner()
     }
 
@@ -272,7 +272,7 @@ fn a_group_of_pods_starts_serves_and_hands_over() {
 async fn guarded(pods: &Pods) {
     let mut operator = pods.admin(1, "operator").await;
     let mut ask = async |meant: &str| {
-        let mut request = Request::new(StatusRequest {});
+        let mut request = Request::new(StatusRequest::default());
         let key = "quorate-pod-uid";
         request.metadata_mut().insert(key, meant.parse().expect("ASCII"));
         operator.status(request).await
@@ -283,7 +283,7 @@ async fn guarded(pods: &Pods) {
     let message = refused.message();
     assert!(message.contains(&uid(1)) && message.contains(&uid(2)), "{message}");
     // The certificate that all members share is for the peer port.
-    let refused = pods.admin(1, "member").await.status(StatusRequest {}).await;
+    let refused = pods.admin(1, "member").await.status(StatusRequest::default()).await;
     assert_eq!(refused.expect_err("refused").code(), Code::PermissionDenied);
 }
 
@@ -294,7 +294,7 @@ async fn control_socket(pods: &Pods) {
     assert_eq!(mode & 0o777, 0o600);
     let channel = quorate_tests::load::channel(socket).await.expect("it listens");
     let mut members = MembersClient::new(channel);
-    let status = members.status(StatusRequest {}).await.expect("answered").into_inner();
+    let status = members.status(StatusRequest::default()).await.expect("answered").into_inner();
     assert_eq!(status.name, name(2));
     let retire = RetireRequest { member_id: status.member_id, still_a_member: true };
     let refused = members.retire(retire).await.expect_err("refused");

@@ -243,7 +243,7 @@ async fn reach(
     tls: Option<&tls::Tls>,
 ) -> std::result::Result<(Channel, StatusResponse), String> {
     let channel = connect(address, tls).await?;
-    let status = MembersClient::new(channel.clone()).status(StatusRequest {}).await;
+    let status = MembersClient::new(channel.clone()).status(StatusRequest::default()).await;
     let status = status.map_err(|status| status.message().to_owned())?.into_inner();
     if let Some(name) = &address.name
         && *name != status.name

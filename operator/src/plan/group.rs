@@ -71,6 +71,14 @@ impl<'a> Group<'a> {
         ordinal.is_some_and(|ordinal| ordinal < self.o.cluster.replicas())
     }
 
+    /// Whether a member may listen: one whose pod is not wanted does for as long as the pod is
+    /// there, since its application works through it until it has ended.
+    fn listens(&self, id: Identity, name: &str) -> bool {
+        let ordinal = self.o.cluster.ordinal(name);
+        let there = ordinal.is_some_and(|ordinal| self.o.pods.contains_key(&ordinal));
+        (self.stays(name) || there) && !self.lost.contains(&id)
+    }
+
     /// The voter in a pod: by its own word, or by its name, if the operator cannot ask it.
     pub(super) fn voter(&self, ordinal: Ordinal) -> Option<Identity> {
         let told = self.o.members.get(&ordinal).map(|member| member.id);
@@ -256,10 +264,9 @@ fn listen(group: &Group) -> Option<Plan> {
     Some(change(group, *index, (voters.clone(), learners), why).as_part_of(group.work(), targets))
 }
 
-/// Learners that go on listening.
-fn stay(group: &Group, learners: &BTreeMap<Identity, String>) -> BTreeMap<Identity, String> {
-    let stays = |(id, name): &(&Identity, &String)| group.stays(name) && !group.lost.contains(*id);
-    let stay = learners.iter().filter(stays);
+/// Those that go on listening, or begin to.
+fn stay(group: &Group, members: &BTreeMap<Identity, String>) -> BTreeMap<Identity, String> {
+    let stay = members.iter().filter(|(id, name)| group.listens(**id, name));
     stay.map(|(id, name)| (*id, name.clone())).collect()
 }
 
@@ -302,8 +309,7 @@ fn vote(group: &Group) -> Option<Plan> {
         return of(plan);
     }
     let mut listen = stay(group, learners);
-    let demoted = voters.iter().filter(|(id, name)| group.stays(name) && !group.lost.contains(id));
-    listen.extend(demoted.map(|(id, name)| (*id, name.clone())));
+    listen.extend(stay(group, voters));
     listen.retain(|id, _| !target.contains_key(id));
     of(change(group, *index, (target, listen), "those vote who are to vote"))
 }
@@ -382,7 +388,7 @@ fn missing(group: &Group) -> Option<Plan> {
     None
 }
 
-/// Learners that are lost, or whose pods are not wanted, listen no more.
+/// Learners that are lost, or whose pods were not wanted and have ended, listen no more.
 fn hear_no_more(group: &Group) -> Option<Plan> {
     let Configuration { voters, learners, index, .. } = group.conf;
     let stay = stay(group, learners);

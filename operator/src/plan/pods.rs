@@ -206,28 +206,36 @@ pub(super) fn nobody_away(o: &Observed) -> Option<Plan> {
     (!budget.observed).then(|| Plan::new(Step::Await, why))
 }
 
-/// Fewer pods, once nobody who leaves is a member; then their volumes.
+/// Fewer pods, once nobody who leaves votes; then, when they have ended and their members are none
+/// any more, their volumes.
 pub(super) fn shrink(group: &Group) -> Option<Plan> {
     let o = group.o;
     let (now, needed) = (o.set.as_ref()?.replicas, pods_needed(o));
-    let leaves = |ordinal: Ordinal| ordinal >= needed;
-    let member = group.conf.members().find(|(_, name)| o.cluster.ordinal(name).is_some_and(leaves));
-    if let Some((_, name)) = member {
-        let why = format!("{name} is still a member");
-        return Some(Plan::new(Step::Await, why).as_part_of(Work::Scale, []));
-    }
     if now > needed {
         return Some(
             scale(o, needed, "fewer pods are wanted").as_part_of(Work::Scale, needed..now),
         );
     }
+    let member = |ordinal: Ordinal| {
+        group.conf.members().any(|(_, name)| o.cluster.ordinal(name) == Some(ordinal))
+    };
     let unused = o.claims.iter().find(|(ordinal, claim)| {
         let ours = claim.made_for == o.cluster.uid && !claim.deleting;
-        leaves(**ordinal) && ours && !o.pods.contains_key(ordinal)
+        let free = !o.pods.contains_key(ordinal) && !member(**ordinal);
+        **ordinal >= needed && ours && free
     });
     let (ordinal, _) = unused?;
     let plan = discard(o, *ordinal, "its member has left the group");
     Some(plan.as_part_of(Work::Scale, [*ordinal]))
+}
+
+/// Pods that are not wanted, and have not ended yet.
+pub(super) fn ending(group: &Group) -> Option<Plan> {
+    let o = group.o;
+    let (ordinal, _) = o.pods.range(pods_needed(o)..).next()?;
+    let why = format!("{} is ending", group.name(*ordinal));
+    let ending = o.pods.range(pods_needed(o)..).map(|(ordinal, _)| *ordinal);
+    Some(Plan::new(Step::Await, why).as_part_of(Work::Scale, ending))
 }
 
 fn discard(o: &Observed, ordinal: Ordinal, why: &str) -> Plan {

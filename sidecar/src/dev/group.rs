@@ -108,7 +108,7 @@ impl<'a> Group<'a> {
     }
 
     async fn status(&mut self, number: usize) -> Result<StatusResponse, String> {
-        let call = self.client(number).await?.status(StatusRequest {});
+        let call = self.client(number).await?.status(StatusRequest::default());
         let answer = tokio::time::timeout(CALL_MAX, call)
             .await
             .map_err(|_| format!("its status took longer than {} s", CALL_MAX.as_secs()))?;

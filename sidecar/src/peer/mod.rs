@@ -276,6 +276,22 @@ impl Peers {
         self.shared.lock().shown.entry(member).or_insert(address);
     }
 
+    /// Somebody who may sees where a member is now. One that is not connected is dialled there at
+    /// once: what it said of itself was before.
+    pub fn found_at(&self, member: MemberId, address: SocketAddr) {
+        let mut state = self.shared.lock();
+        let Some(name) = state.configured.get(&member).cloned() else { return };
+        let connected = |link: &Arc<Link>| link.connected.load(Ordering::Relaxed);
+        let settled = state.links.get(&member).is_some_and(connected);
+        if settled || state.shown.insert(member, address) == Some(address) {
+            return;
+        }
+        self.shared.link(&mut state, member, &name);
+        if let Some(link) = state.links.get(&member) {
+            link.poke.notify_one();
+        }
+    }
+
     /// This member belongs to this cluster now.
     pub fn set_cluster(&self, cluster: u128) {
         self.shared.set_cluster(cluster);

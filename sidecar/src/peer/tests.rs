@@ -576,6 +576,27 @@ fn a_peer_is_dialled_where_it_said_that_it_is() {
 }
 
 #[test]
+fn a_peer_is_dialled_where_it_was_found() {
+    let ports = Ports::new(3);
+    let first = ports.start(Setup { addresses: Some(Addresses::default()), ..setup(1) });
+    let second = ports.start(setup(2));
+    // Of somebody who is no member nothing is kept.
+    first.peers.found_at(MemberId(2), shows(&ports, 2).unwrap());
+    first.dial(&[1, 2]);
+    first.hears_line("neither --peer nor --peer-domain gives the address of \"member-2\"");
+    // Nobody is there any more; the next word counts, and at once.
+    first.peers.found_at(MemberId(2), shows(&ports, 3).unwrap());
+    first.hears_line("no stream to member-2");
+    first.peers.found_at(MemberId(2), shows(&ports, 2).unwrap());
+    until("dialled where it was found", || first.is_connected(2));
+    // While it is connected, what it is told cannot be newer.
+    first.peers.found_at(MemberId(2), shows(&ports, 3).unwrap());
+    second.kill();
+    let _second = ports.start(Setup { boots: boots(2), ..setup(2) });
+    until("dialled where it was", || first.is_connected(2));
+}
+
+#[test]
 fn a_shown_address_comes_first_and_the_settings_second() {
     let ports = Ports::new(3);
     // Somebody else answers at the address that the second says is its own.
