@@ -5,8 +5,8 @@
 FROM rust:1-bookworm AS build
 WORKDIR /source
 COPY . .
-RUN cargo build --release --workspace --exclude quorate-tests --exclude quorate-cluster \
-      --exclude quorate-bench --exclude quorate-client --exclude xtask --bins \
+RUN cargo build --release -p quorate-sidecar \
+ && cargo build --release -p quorate-operator \
  && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release -p quorate-client --bin quorate \
       --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/static \
  && mkdir -p /image/usr/bin /image/usr/lib/quorate/static \

@@ -5,11 +5,13 @@
 //! fail. Only what a sidecar says of itself is taken from it.
 
 use crate::build::{ADMIN_PORT, PEER_PORT};
-use crate::certificates::Issued;
+use crate::certificates::{Issued, is_due};
 use crate::observed::{Configuration, Follower, Identity, Member};
 use hyper_util::rt::TokioIo;
 use quorate_proto::admin::members_client::MembersClient;
-use quorate_proto::admin::{MemberAddress, StatusRequest, StatusResponse, Voter};
+use quorate_proto::admin::{
+    ElectionLeader, MemberAddress, StatusRequest, StatusResponse, Voter,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::TLS13;
@@ -64,7 +66,8 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    tls: BTreeMap<String, TlsConnector>,
+    /// By label: the day on which it is made anew, and how to connect until then.
+    tls: BTreeMap<String, (String, TlsConnector)>,
     channels: BTreeMap<String, Channel>,
 }
 
@@ -84,12 +87,14 @@ impl Admins {
     }
 
     fn connector(&self, label: &str) -> Result<TlsConnector, String> {
-        if let Some(connector) = self.lock().tls.get(label) {
+        if let Some((renew_on, connector)) = self.lock().tls.get(label)
+            && !is_due(renew_on)
+        {
             return Ok(connector.clone());
         }
         let (own, authority) = (self.inner.issue)(label)?;
         let connector = connector(&own, &authority).map_err(|error| error.to_string())?;
-        self.lock().tls.insert(label.to_owned(), connector.clone());
+        self.lock().tls.insert(label.to_owned(), (own.renew_on, connector.clone()));
         Ok(connector)
     }
 
@@ -128,11 +133,11 @@ impl Admins {
     pub async fn status(
         &self,
         target: &Target,
-        addresses: Vec<MemberAddress>,
+        request: StatusRequest,
     ) -> Result<Member, String> {
         let ask = async {
             let mut client = MembersClient::new(self.channel(target).await?);
-            let answer = client.status(guarded(target, StatusRequest { addresses })?).await;
+            let answer = client.status(guarded(target, request)?).await;
             answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
         };
         let answer = timeout(LOOK_MAX, ask).await.unwrap_or_else(|_| Err("no answer".to_owned()));
@@ -206,6 +211,7 @@ fn member(answer: StatusResponse) -> Option<Member> {
             Follower { matched: of.matched, silent_ms: of.silent_ms, quarantined: of.quarantined };
         Some((Identity::from_bytes(&of.member_id)?, seen))
     };
+    let holder = |of: ElectionLeader| Some((of.election, Identity::from_bytes(&of.member_id)?));
     Some(Member {
         id: Identity::from_bytes(&answer.member_id)?,
         cluster: Identity::from_bytes(&answer.cluster_id),
@@ -219,6 +225,7 @@ fn member(answer: StatusResponse) -> Option<Member> {
         commit: answer.commit,
         followers: answer.followers.iter().filter_map(follower).collect(),
         version: answer.version,
+        holders: answer.leaders.into_iter().filter_map(holder).collect(),
         configuration: Configuration {
             index: answer.configuration_index,
             voters: named(answer.voters),

@@ -1,18 +1,19 @@
 //! Does one step.
 //!
-//! Invariants: at most one write a step; whatever takes something away carries the UID, and where
+//! Invariants: at most one write a step, but for Settle, whose writes disturb nobody; whatever takes something away carries the UID, and where
 //! there is one the state, of what it was decided about, so that a decision about the past does
 //! nothing; nothing is written unless the Lease outlives the request.
 
 use crate::admin::{Target, address, voters};
 use crate::build::Wanted;
-use crate::context::Context;
+use crate::context::{Context, MANAGER};
 use crate::crd::{Birth, Mode};
 use crate::observe::Read;
 use crate::observed::{Identity, Member, Ordinal};
 use crate::step::Step;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
@@ -59,6 +60,9 @@ pub async fn apply(pass: &Pass<'_>, step: &Step) -> Result<(), String> {
             pass.delete(*pod, uid, resource_version).await
         }
         Step::Patch { pod, uid, resource_version } => pass.patch(*pod, uid, resource_version).await,
+        Step::Route(to) => pass.route(*to).await,
+        Step::Pull { node } => pass.pull(node).await,
+        Step::Unpull { node, uid } => pass.unpull(node, uid).await,
         Step::Discard { claim, uid, resource_version } => {
             pass.discard(*claim, uid, resource_version).await
         }
@@ -102,7 +106,7 @@ impl Pass<'_> {
     async fn template(&self, replicas: u32) -> Result<(), String> {
         let sets: Api<StatefulSet> = self.api();
         let mut set = self.wanted.stateful_set(replicas);
-        let params = PostParams { field_manager: Some("quorate-operator".into()), dry_run: false };
+        let params = PostParams { field_manager: Some(MANAGER.into()), dry_run: false };
         let now = sets.get_opt(&set.name_any()).await.map_err(words)?;
         let written = match (now, &self.read.observed.set) {
             (None, None) => sets.create(&params, &set).await,
@@ -126,7 +130,7 @@ impl Pass<'_> {
             "spec": { "replicas": replicas },
         });
         let params = PatchParams {
-            field_manager: Some("quorate-operator".into()),
+            field_manager: Some(MANAGER.into()),
             ..PatchParams::default()
         };
         let name = self.wanted.name();
@@ -251,6 +255,36 @@ impl Pass<'_> {
         });
         let params = PatchParams::default();
         pods.patch(&self.pod_name(pod), &params, &Patch::Strategic(&patch)).await.map_err(words)?;
+        Ok(())
+    }
+
+    async fn route(&self, to: Option<Ordinal>) -> Result<(), String> {
+        let slices: Api<EndpointSlice> = self.api();
+        let name = self.wanted.leader();
+        let Some(ordinal) = to else {
+            let Some(now) = slices.get_opt(&name).await.map_err(words)? else { return Ok(()) };
+            let uid = now.uid().unwrap_or_default();
+            slices.delete(&name, &exactly(&uid, None)).await.map_err(words)?;
+            return Ok(());
+        };
+        let target = self.target(ordinal)?;
+        let slice = self.wanted.leader_slice((&target.pod, &target.uid, target.ip));
+        if let Some(slice) = slice {
+            self.context.apply(self.wanted, &slice).await?;
+        }
+        Ok(())
+    }
+
+    async fn pull(&self, node: &str) -> Result<(), String> {
+        let pods: Api<Pod> = self.api();
+        let params = PostParams { field_manager: Some(MANAGER.into()), dry_run: false };
+        pods.create(&params, &self.wanted.pull(node)).await.map_err(words)?;
+        Ok(())
+    }
+
+    async fn unpull(&self, node: &str, uid: &str) -> Result<(), String> {
+        let pods: Api<Pod> = self.api();
+        pods.delete(&self.wanted.pull_name(node), &exactly(uid, None)).await.map_err(words)?;
         Ok(())
     }
 

@@ -6,16 +6,20 @@
 
 use crate::crd::{Mode, RaftCluster, RaftClusterSpec, ReadinessPolicy};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 
+/// What a pod is that fetches an image.
+pub const PULL: &str = "pull";
 /// Whose the objects are.
 pub const OPERATOR: &str = "quorate-operator";
 /// Carries the name of the resource.
 pub const LABEL_CLUSTER: &str = "quorate.dev/cluster";
-/// What a pod is in it: `member`.
+/// What a pod is in it: `member`, or `pull`.
 pub const LABEL_COMPONENT: &str = "quorate.dev/component";
 /// Who manages an object.
 pub const LABEL_MANAGED: &str = "quorate.dev/managed-by";
@@ -163,6 +167,58 @@ impl Wanted<'_> {
         }))
     }
 
+    /// The Service of the leader, and what tells where it leads.
+    #[must_use]
+    pub fn leader(&self) -> String {
+        format!("{}-leader", self.name())
+    }
+
+    /// The Service that leads to the holder of an election, if one is wanted. It selects nobody:
+    /// the slice beside it does.
+    #[must_use]
+    pub fn leader_service(&self) -> Option<Service> {
+        let wanted = self.spec().leader_service.as_ref()?;
+        let ports = wanted.ports.iter().map(|port| {
+            json!({ "name": port.name, "port": port.port, "protocol": "TCP",
+                    "targetPort": port.target_port.unwrap_or(port.port) })
+        });
+        Some(typed(json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": self.metadata(&self.leader()),
+            "spec": { "ports": ports.collect::<Vec<_>>() },
+        })))
+    }
+
+    /// Where that Service leads: to a pod of this name, UID and address. Without a slice it leads
+    /// nowhere.
+    #[must_use]
+    pub fn leader_slice(&self, (name, uid, ip): (&str, &str, IpAddr)) -> Option<EndpointSlice> {
+        let wanted = self.spec().leader_service.as_ref()?;
+        let ports = wanted.ports.iter().map(|port| {
+            json!({ "name": port.name.as_deref().unwrap_or_default(), "protocol": "TCP",
+                    "port": port.target_port.unwrap_or(port.port) })
+        });
+        let endpoint = json!({
+            "addresses": [ip.to_string()],
+            "conditions": { "ready": true },
+            "targetRef": { "kind": "Pod", "name": name, "uid": uid,
+                           "namespace": self.namespace() },
+        });
+        let mut metadata = self.metadata(&self.leader());
+        let of = json!({ "kubernetes.io/service-name": self.leader(),
+                         "endpointslice.kubernetes.io/managed-by": OPERATOR });
+        merge(&mut metadata["labels"], of);
+        Some(typed(json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": metadata,
+            "addressType": if ip.is_ipv6() { "IPv6" } else { "IPv4" },
+            "endpoints": [endpoint],
+            "ports": ports.collect::<Vec<_>>(),
+        })))
+    }
+
     /// The sidecars' settings, the same for all.
     #[must_use]
     pub fn config_map(&self) -> ConfigMap {
@@ -289,6 +345,44 @@ impl Wanted<'_> {
             spec["automountServiceAccountToken"] = json!(false);
         }
         pod
+    }
+
+    /// The name of the pod that fetches an image onto a node.
+    #[must_use]
+    pub fn pull_name(&self, node: &str) -> String {
+        format!("{}-pull-{}", self.name(), hash(&json!(node)))
+    }
+
+    /// A pod that fetches the sidecar's image onto a node and starts it once, as what pulls there
+    /// for a member would: with its account and its secrets.
+    #[must_use]
+    pub fn pull(&self, node: &str) -> Pod {
+        let mut metadata = self.metadata(&self.pull_name(node));
+        merge(&mut metadata["labels"], json!({ LABEL_COMPONENT: PULL }));
+        let template = self.spec().template.as_ref().and_then(|template| template.spec.as_ref());
+        let mut container = self.sidecar(false);
+        let kept = ["name", "image", "imagePullPolicy", "securityContext"];
+        if let Some(container) = container.as_object_mut() {
+            container.retain(|key, _| kept.contains(&key.as_str()));
+        }
+        container["command"] = json!(["quorate-sidecar", "--version"]);
+        container["resources"] = json!({ "requests": { "cpu": "10m", "memory": "32Mi" },
+                                         "limits": { "memory": "32Mi" } });
+        typed(json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": metadata,
+            "spec": {
+                "nodeName": node,
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": false,
+                "terminationGracePeriodSeconds": 1,
+                "serviceAccountName": template.and_then(|spec| spec.service_account_name.as_ref()),
+                "imagePullSecrets": template.and_then(|spec| spec.image_pull_secrets.as_ref()),
+                "tolerations": [{ "operator": "Exists" }],
+                "containers": [container],
+            },
+        }))
     }
 
     fn volumes(&self) -> Value {

@@ -3,7 +3,7 @@
 //!
 //! Invariants: the authority's key is in the operator's namespace and nowhere else; a member's
 //! certificate speaks for one group alone, by a label that no other group ever has; what the
-//! operator shows of itself is made when it is needed and lives as long as the process.
+//! operator shows of itself is made when it is needed, and anew at half of its life.
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};

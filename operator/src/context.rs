@@ -7,15 +7,18 @@ use crate::admin::Admins;
 use crate::build::{Wanted, hash};
 use crate::certificates::{Authority, is_due};
 use crate::lease::Hold;
+use crate::observed::Route;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The field manager of what the operator applies.
@@ -79,6 +82,25 @@ impl Context {
         self.lock().insert(key(wanted, kind), mark);
     }
 
+    /// Where the leader's Service leads, if one is wanted.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn route(&self, wanted: &Wanted<'_>) -> Result<Option<Route>, kube::Error> {
+        // Its ports are compared; where it leads is of no matter here.
+        let Some(like) = wanted.leader_slice(("", "", IpAddr::from([0; 4]))) else {
+            return Ok(None);
+        };
+        let namespace = wanted.cluster.namespace().unwrap_or_default();
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &namespace);
+        let slice = slices.get_opt(&wanted.leader()).await?;
+        let slice = slice.filter(|slice| is_owned(slice, wanted));
+        Ok(Some(slice.map_or_else(Route::default, |slice| {
+            let pod = slice.endpoints.first().and_then(|one| one.target_ref.as_ref()?.uid.clone());
+            Route { pod: pod.unwrap_or_default(), current: ports(&slice) == ports(&like) }
+        })))
+    }
+
     /// The plain objects that are missing or not as wanted, by name.
     ///
     /// # Errors
@@ -90,7 +112,9 @@ impl Context {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
         let (peers, settings, certificate) =
             (wanted.peers(), wanted.settings(), wanted.certificate());
-        let (service, map, secret) = tokio::try_join!(
+        let leader = wanted.leader();
+        let (led, service, map, secret) = tokio::try_join!(
+            services.get_opt(&leader),
             services.get_opt(&peers),
             maps.get_opt(&settings),
             secrets.get_opt(&certificate),
@@ -101,17 +125,28 @@ impl Context {
                 self.is_fresh(wanted, kind, &Mark { wanted: hash(object), live })
             })
         };
-        let version = |metadata: &Option<String>| metadata.clone();
-        let live = service.and_then(|live| version(&live.metadata.resource_version));
+        let live = service.and_then(|live| live.metadata.resource_version);
         if !same("Service", &object(&wanted.service()), live) {
             stale.push(format!("Service {peers}"));
         }
-        let live = map.and_then(|live| version(&live.metadata.resource_version));
+        let led = led.filter(|live| is_owned(live, wanted));
+        let right = match (wanted.leader_service(), led) {
+            (None, live) => live.is_none(),
+            (Some(service), live) => same(
+                "LeaderService",
+                &object(&service),
+                live.and_then(|live| live.metadata.resource_version),
+            ),
+        };
+        if !right {
+            stale.push(format!("Service {leader}"));
+        }
+        let live = map.and_then(|live| live.metadata.resource_version);
         if !same("ConfigMap", &object(&wanted.config_map()), live) {
             stale.push(format!("ConfigMap {settings}"));
         }
         let good = secret.as_ref().is_some_and(|secret| self.is_good(secret, wanted));
-        let live = secret.and_then(|live| version(&live.metadata.resource_version));
+        let live = secret.and_then(|live| live.metadata.resource_version);
         if !good || !same("Secret", &json!(wanted.certificate_label()), live) {
             stale.push(format!("Secret {certificate}"));
         }
@@ -120,10 +155,7 @@ impl Context {
 
     fn is_good(&self, secret: &Secret, wanted: &Wanted) -> bool {
         let told = secret.annotations();
-        let ours = secret
-            .owner_references()
-            .iter()
-            .any(|owner| Some(&owner.uid) == wanted.cluster.metadata.uid.as_ref());
+        let ours = is_owned(secret, wanted);
         let due = told.get(RENEW_ON).is_none_or(|day| is_due(day));
         ours && !due && told.get(AUTHORITY) == Some(&hash(&self.authority.cert))
     }
@@ -137,6 +169,7 @@ impl Context {
         let live = self.apply(wanted, &service).await?;
         let live = live.metadata.resource_version.unwrap_or_default();
         self.mark(wanted, "Service", Mark { wanted: hash(&object(&service)), live });
+        self.settle_leader(wanted).await?;
         let map = wanted.config_map();
         let live = self.apply(wanted, &map).await?;
         let live = live.metadata.resource_version.unwrap_or_default();
@@ -151,6 +184,34 @@ impl Context {
         let live = live.metadata.resource_version.unwrap_or_default();
         let label = hash(&json!(wanted.certificate_label()));
         self.mark(wanted, "Secret", Mark { wanted: label, live });
+        Ok(())
+    }
+
+    async fn settle_leader(&self, wanted: &Wanted<'_>) -> Result<(), String> {
+        if let Some(service) = wanted.leader_service() {
+            let live = self.apply(wanted, &service).await?;
+            let live = live.metadata.resource_version.unwrap_or_default();
+            self.mark(wanted, "LeaderService", Mark { wanted: hash(&object(&service)), live });
+            return Ok(());
+        }
+        // Not wanted any more; the slice goes with it.
+        let namespace = wanted.cluster.namespace().unwrap_or_default();
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &namespace);
+        self.remove(&services, &wanted.leader(), wanted).await?;
+        self.remove(&slices, &wanted.leader(), wanted).await
+    }
+
+    async fn remove<K>(&self, api: &Api<K>, name: &str, wanted: &Wanted<'_>) -> Result<(), String>
+    where
+        K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let failed = |error: kube::Error| error.to_string();
+        let live = api.get_opt(name).await.map_err(failed)?;
+        let Some(live) = live.filter(|live| is_owned(live, wanted)) else { return Ok(()) };
+        let preconditions = Preconditions { uid: live.uid(), resource_version: None };
+        let exactly = DeleteParams::default().preconditions(preconditions);
+        api.delete(name, &exactly).await.map_err(failed)?;
         Ok(())
     }
 
@@ -200,6 +261,17 @@ impl Context {
     pub fn wrote(&self, set: &StatefulSet, wanted: &Wanted) {
         self.mark(wanted, "StatefulSet", set_mark(set, wanted));
     }
+}
+
+fn is_owned(object: &impl Resource, wanted: &Wanted) -> bool {
+    let uid = wanted.cluster.metadata.uid.as_ref();
+    object.meta().owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid)
+}
+
+/// Names and numbers of a slice's ports.
+fn ports(slice: &EndpointSlice) -> Vec<(String, Option<i32>)> {
+    let ports = slice.ports.iter().flatten();
+    ports.map(|port| (port.name.clone().unwrap_or_default(), port.port)).collect()
 }
 
 /// The number of pods is not compared: it is changed by steps of its own.

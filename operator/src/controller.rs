@@ -7,6 +7,7 @@ use crate::apply::{Pass, apply};
 use crate::build::{LABEL_CLUSTER, LABEL_COMPONENT, Wanted};
 use crate::context::Context;
 use crate::crd::{Birth, RaftCluster, RaftClusterStatus};
+use crate::follow::{Follow, Wake};
 use crate::observe::{Read, image, observe};
 use crate::observed::{Identity, Observed};
 use crate::plan::plan;
@@ -24,6 +25,7 @@ use kube::{Client, Resource as _, ResourceExt as _};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// A resource at rest is looked at again after this, without any sign.
 const REST: Duration = Duration::from_secs(30);
@@ -45,6 +47,13 @@ const EPOCH_BEGIN_S: i64 = 1_735_689_600;
 #[derive(Debug)]
 pub struct Failed(String);
 
+impl Failed {
+    /// Whether the whole namespace is going: nothing can be made in it, and nothing needs to be.
+    fn is_of_the_end(&self) -> bool {
+        self.0.contains("because it is being terminated")
+    }
+}
+
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -64,6 +73,7 @@ struct Shared {
     context: Context,
     recorder: Recorder,
     report: fn(String),
+    follow: Follow,
 }
 
 /// Works until `end` comes, in these namespaces; none: in all.
@@ -76,15 +86,21 @@ pub async fn run(
     let client = context.client.clone();
     let reporter = Reporter { controller: "quorate-operator".to_owned(), instance: None };
     let recorder = Recorder::new(client.clone(), reporter);
-    let shared = Arc::new(Shared { context, recorder, report });
+    let follow = Follow::default();
+    let shared = Shared { context, recorder, report, follow: follow.clone() };
+    let shared = Arc::new(shared);
     let scopes: Vec<Option<&str>> = match namespaces {
         [] => vec![None],
         some => some.iter().map(|name| Some(name.as_str())).collect(),
     };
-    let loops = scopes
-        .into_iter()
-        .map(|namespace| one(&client, namespace, Arc::clone(&shared), end.clone()));
+    let (wakes, woken): (Vec<Wake>, Vec<_>) =
+        scopes.iter().map(|_| mpsc::unbounded_channel()).unzip();
+    let looks = tokio::spawn(follow.run(shared.context.admins.clone(), wakes));
+    let loops = scopes.into_iter().zip(woken).map(|(namespace, woken)| {
+        one(&client, (namespace, woken), Arc::clone(&shared), end.clone())
+    });
     futures_util::future::join_all(loops).await;
+    looks.abort();
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -109,11 +125,11 @@ fn owner(
 
 async fn one(
     client: &Client,
-    namespace: Option<&str>,
+    (namespace, mut woken): (Option<&str>, mpsc::UnboundedReceiver<ObjectRef<RaftCluster>>),
     shared: Arc<Shared>,
     end: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let ours = watcher::Config::default().labels(&format!("{LABEL_COMPONENT}=member"));
+    let ours = watcher::Config::default().labels(&format!("{LABEL_COMPONENT} in (member,pull)"));
     let labelled = watcher::Config::default().labels(LABEL_CLUSTER);
     let pods = api::<Pod>(client, namespace);
     let claims = api::<PersistentVolumeClaim>(client, namespace);
@@ -125,6 +141,7 @@ async fn one(
         .watches(claims, labelled, |claim: PersistentVolumeClaim| {
             owner(claim.labels(), claim.namespace())
         })
+        .reconcile_on(futures_util::stream::poll_fn(move |context| woken.poll_recv(context)))
         .graceful_shutdown_on(end)
         .run(pass, |_, _, _| Action::requeue(AGAIN), shared)
         .for_each(|done| async move {
@@ -144,6 +161,7 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     let api: Api<RaftCluster> = Api::namespaced(shared.context.client.clone(), &namespace);
     let Some(resource) = api.get_opt(&resource.name_any()).await? else {
         shared.context.forget(&namespace, &resource.name_any());
+        shared.follow.forget(&ObjectRef::from_obj(&*resource));
         return Ok(Action::await_change());
     };
     if resource.metadata.deletion_timestamp.is_some() {
@@ -152,6 +170,7 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     let image = image(&resource, &shared.context.image);
     let wanted = Wanted { cluster: &resource, image };
     let read = observe(&shared.context, &wanted).await?;
+    shared.follow.saw(ObjectRef::from_obj(&resource), &read);
     let plan = plan(&read.observed);
     let told = told(&read.observed, &plan, &wanted.image).map_err(Failed)?;
     let before = resource.status.clone().unwrap_or_default();
@@ -162,6 +181,9 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     };
     announce(&shared, &resource, &before, &plan).await;
     if let Err(failed) = act(&shared, &wanted, &read, &plan).await {
+        if failed.is_of_the_end() {
+            return Ok(Action::requeue(REST));
+        }
         publish(&shared, &resource, EventType::Warning, "StepFailed", &failed.0).await;
         return Err(failed);
     }
@@ -259,7 +281,7 @@ async fn announce(
     plan: &Plan,
 ) {
     let reason = match &plan.step {
-        Step::Rest | Step::Await | Step::Settle | Step::Budget(_) => return,
+        Step::Rest | Step::Await | Step::Settle | Step::Budget(_) | Step::Unpull { .. } => return,
         Step::Blocked => {
             let told = before.conditions.iter().any(|condition| condition.message == plan.why);
             if told {
@@ -280,6 +302,8 @@ async fn announce(
         Step::Evict { .. } => "PodEvicted",
         Step::Delete { .. } => "PodDeleted",
         Step::Patch { .. } => "SidecarImageChanged",
+        Step::Pull { .. } => "ImageFetched",
+        Step::Route(_) => "LeaderRouted",
         Step::Discard { .. } => "VolumeDiscarded",
     };
     let type_ = if plan.step == Step::Blocked { EventType::Warning } else { EventType::Normal };

@@ -108,6 +108,9 @@ pub struct RaftClusterSpec {
     pub sidecar: Sidecar,
     /// The volume of each member's log.
     pub storage: Storage,
+    /// A Service that leads to the pod that holds an election.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_service: Option<LeaderService>,
     /// When a pod counts as ready.
     #[serde(default)]
     pub readiness_policy: ReadinessPolicy,
@@ -153,6 +156,40 @@ pub enum ReadinessPolicy {
     Member,
     /// While it also knows a leader.
     Quorum,
+}
+
+/// The Service NAME-leader: it leads to the pod whose application holds an election, and to none
+/// while nobody does. Whoever it leads to may have lost the election a moment ago: use the token.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.ports.all(p, has(p.name) || self.ports.size() == 1)")
+        .message("of several leaderService.ports each has a name"),
+)]
+pub struct LeaderService {
+    /// Its name, as in `quorate elect NAME`.
+    #[schemars(length(min = 1, max = 255))]
+    pub election: String,
+    /// Where the Service listens, and the application does.
+    #[schemars(length(min = 1, max = 32))]
+    pub ports: Vec<LeaderPort>,
+}
+
+/// One port of the Service.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaderPort {
+    /// Needed if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: Option<String>,
+    /// Of the Service.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Of the application; the same where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub target_port: Option<i32>,
 }
 
 /// The sidecar's container.

@@ -16,18 +16,18 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct Flags {
-    alive: AtomicBool,
+    set_up: AtomicBool,
     leads: AtomicBool,
 }
 
 impl Health {
     /// The process is set up, and waits for its turn or works.
-    pub fn alive(&self) {
-        self.flags.alive.store(true, Ordering::Relaxed);
+    pub fn set_up(&self) {
+        self.flags.set_up.store(true, Ordering::Relaxed);
     }
 
     /// This one works.
-    pub fn ready(&self) {
+    pub fn leads(&self) {
         self.flags.leads.store(true, Ordering::Relaxed);
     }
 }
@@ -45,7 +45,7 @@ pub async fn serve(listener: TcpListener, health: Health) {
 
 /// One that waits for the Lease is as ready as one that has it: it takes over at once.
 async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {
-    if health.flags.alive.load(Ordering::Relaxed) {
+    if health.flags.set_up.load(Ordering::Relaxed) {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not set up yet\n")

@@ -2,7 +2,7 @@
 //!
 //! Invariants: what is counted for the own hold is the monotonic clock, from before the request
 //! left; a hold that is not renewed in time ends the process, so that nothing half done goes on; at
-//! most one write in [`RENEW`].
+//! most one write in 10 s.
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 /// How long a hold lasts.
 const HOLD: Duration = Duration::from_secs(30);
 /// How often it is renewed.
-pub const RENEW: Duration = Duration::from_secs(10);
+const RENEW: Duration = Duration::from_secs(10);
 /// How often one that waits looks.
 const LOOK: Duration = Duration::from_secs(3);
 /// A request to the API server ends within this.
@@ -52,10 +52,7 @@ impl Hold {
 }
 
 /// Waits until this process may act, then keeps the hold in the background. The task ends when the
-/// hold is lost; the process must end then.
-///
-/// # Errors
-/// None: what fails is tried again.
+/// hold is lost; the process must end then. What fails is tried again.
 pub async fn acquire(
     api: Api<Lease>,
     own: String,
@@ -76,32 +73,29 @@ pub async fn acquire(
         sleep(LOOK).await;
     }
     let kept = hold.clone();
-    let task = tokio::spawn(async move {
-        loop {
-            sleep(RENEW).await;
-            let mut none = None;
-            let renewed = loop {
-                let sent = Instant::now();
-                match timeout(REQUEST_MAX, attempt(&api, &own, &mut none)).await {
-                    Ok(Ok(true)) => {
-                        kept.set(sent);
-                        break true;
-                    }
-                    Ok(Ok(false)) => break false,
-                    Ok(Err(error)) => report(format!("the Lease is not renewed: {error}")),
-                    Err(_) => report("the Lease is not renewed: no answer".to_owned()),
-                }
-                if !kept.outlives_a_request() {
-                    break false;
-                }
-                sleep(Duration::from_secs(1)).await;
-            };
-            if !renewed {
-                return;
+    (hold, tokio::spawn(async move { keep(&api, &own, &kept, report).await }))
+}
+
+/// Renews the hold, until it is lost.
+async fn keep(api: &Api<Lease>, own: &str, hold: &Hold, report: impl Fn(String)) {
+    let mut pause = RENEW;
+    loop {
+        sleep(pause).await;
+        let sent = Instant::now();
+        pause = Duration::from_secs(1);
+        match timeout(REQUEST_MAX, attempt(api, own, &mut None)).await {
+            Ok(Ok(true)) => {
+                hold.set(sent);
+                pause = RENEW;
             }
+            Ok(Ok(false)) => return,
+            Ok(Err(error)) => report(format!("the Lease is not renewed: {error}")),
+            Err(_) => report("the Lease is not renewed: no answer".to_owned()),
         }
-    });
-    (hold, task)
+        if !hold.outlives_a_request() {
+            return;
+        }
+    }
 }
 
 /// Gives it up, so that the next one need not wait. What fails is of no matter.

@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod context;
 pub mod controller;
 pub mod crd;
+pub mod follow;
 pub mod http;
 pub mod lease;
 pub mod observe;

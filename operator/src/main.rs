@@ -125,7 +125,7 @@ async fn work(args: RunArgs) -> Result<(), String> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), &args.namespace);
     let mut ended = Box::pin(asked_to_end());
     say(format!("waiting for the Lease {}/quorate-operator", args.namespace));
-    health.alive();
+    health.set_up();
     let acquired = lease::acquire(leases.clone(), args.identity.clone(), say);
     let (hold, kept) = tokio::select! {
         held = acquired => held,
@@ -139,7 +139,7 @@ async fn work(args: RunArgs) -> Result<(), String> {
     });
     let context = Context::new(client, admins, args.image.clone(), authority, hold);
     say("works".to_owned());
-    health.ready();
+    health.leads();
     let ended = ended.shared();
     let works = controller::run(context, &args.watch, say, ended.clone());
     tokio::select! {

@@ -4,18 +4,18 @@
 
 use crate::admin::{Target, address};
 use crate::build::{
-    LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, REPLACES, SIDECAR, TEMPLATE_HASH, VOLUME, Wanted,
+    LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, PULL, REPLACES, SIDECAR, TEMPLATE_HASH, VOLUME, Wanted,
 };
 use crate::context::Context;
 use crate::crd::{MemberStatus, RaftCluster};
-use crate::observed::{Budget, Claim, Cluster, Identity, Member, Observed, Ordinal, Pod, Set};
+use crate::observed::{Budget, Claim, Cluster, Identity, Member, Observed, Ordinal, Pod, Pull, Set};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{self, PersistentVolumeClaim};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use kube::core::{Selector, SelectorExt as _};
-use quorate_proto::admin::MemberAddress;
+use quorate_proto::admin::{MemberAddress, StatusRequest};
 use std::collections::BTreeMap;
 
 /// What was read, and how to reach the sidecars.
@@ -41,21 +41,26 @@ pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kub
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), &namespace);
     let mine = ListParams::default().labels(&format!("{LABEL_CLUSTER}={name}"));
-    let members = mine.clone().labels(&format!("{LABEL_CLUSTER}={name},{LABEL_COMPONENT}=member"));
     let all = ListParams::default();
-    let (set, pods, claims, budgets, stale) = tokio::try_join!(
+    let (route, set, pods, claims, budgets, stale) = tokio::try_join!(
+        context.route(wanted),
         sets.get_opt(&name),
-        pods.list(&members),
+        pods.list(&mine),
         claims.list(&mine),
         budgets.list(&all),
         context.stale(wanted),
     )?;
+    let is = |pod: &v1::Pod, what: &str| pod.labels().get(LABEL_COMPONENT).is_some_and(|it| it == what);
+    let pulls = pods.items.iter().filter(|pod| is(pod, PULL)).map(read_pull).collect();
     let by_ordinal = |pod: v1::Pod| Some((cluster.ordinal(&pod.name_any())?, pod));
-    let pods: BTreeMap<Ordinal, v1::Pod> = pods.into_iter().filter_map(by_ordinal).collect();
+    let members = pods.items.into_iter().filter(|pod| is(pod, "member"));
+    let pods: BTreeMap<Ordinal, v1::Pod> = members.filter_map(by_ordinal).collect();
     let label = wanted.certificate_label();
     let targets: BTreeMap<Ordinal, Target> =
         pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, target(pod, &label)?))).collect();
-    let members = ask(context, &targets, &places(&cluster, &targets)).await;
+    let elections = cluster.spec.leader_service.iter().map(|of| of.election.clone()).collect();
+    let question = StatusRequest { addresses: places(&cluster, &targets), elections };
+    let members = ask(context, &targets, &question).await;
     let (ours, others): (Vec<_>, Vec<_>) =
         budgets.items.into_iter().partition(|budget| budget.name_any() == name);
     let rivals = others.iter().filter(|budget| pods.values().any(|pod| matches(budget, pod)));
@@ -64,8 +69,10 @@ pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kub
         stale,
         set: set.map(|set| read_set(context, &set, wanted)),
         pods: pods.iter().map(|(ordinal, pod)| (*ordinal, read_pod(pod))).collect(),
+        pulls,
         claims: read_claims(&cluster, claims.items),
         members,
+        route,
         budget: ours.first().map(read_budget),
         rivals: rivals.map(|budget| budget.name_any()).collect(),
         cluster,
@@ -113,14 +120,14 @@ fn places(cluster: &Cluster, targets: &BTreeMap<Ordinal, Target>) -> Vec<MemberA
 async fn ask(
     context: &Context,
     targets: &BTreeMap<Ordinal, Target>,
-    places: &[MemberAddress],
+    question: &StatusRequest,
 ) -> BTreeMap<Ordinal, Member> {
     let asked: Vec<_> = targets
         .iter()
         .map(|(ordinal, target)| {
             let (admins, target) = (context.admins.clone(), target.clone());
-            let places = places.to_vec();
-            (*ordinal, tokio::spawn(async move { admins.status(&target, places).await }))
+            let question = question.clone();
+            (*ordinal, tokio::spawn(async move { admins.status(&target, question).await }))
         })
         .collect();
     let mut members = BTreeMap::new();
@@ -167,6 +174,41 @@ fn read_pod(pod: &v1::Pod) -> Pod {
         restarting: container(pod).is_some_and(|id| pod.annotations().get(REPLACES) == Some(&id)),
         node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
     }
+}
+
+/// Where a pod fetches an image, and how far it is.
+fn read_pull(pod: &v1::Pod) -> (String, Pull) {
+    let (spec, status) = (pod.spec.as_ref(), pod.status.as_ref());
+    let told = |of: Option<&String>| of.cloned().unwrap_or_default();
+    let phase = told(status.and_then(|status| status.phase.as_ref()));
+    let container = status.and_then(|status| status.container_statuses.iter().flatten().next());
+    let state = container.and_then(|container| container.state.as_ref());
+    // It waits for nothing but its image; "ContainerCreating" is the one word for under way.
+    let waits = state.and_then(|state| state.waiting.as_ref());
+    let waits = waits.filter(|waits| waits.reason.as_deref() != Some("ContainerCreating"));
+    let failed = match waits {
+        _ if phase == "Failed" => {
+            let ended = state.and_then(|state| state.terminated.as_ref());
+            ended.map_or_else(
+                || told(status.and_then(|status| status.message.as_ref())),
+                |ended| format!("it ended with {}", ended.exit_code),
+            )
+        }
+        Some(waits) => {
+            let reason = told(waits.reason.as_ref());
+            format!("{reason} {}", told(waits.message.as_ref())).trim().to_owned()
+        }
+        None => String::new(),
+    };
+    let image = spec.and_then(|spec| spec.containers.first()?.image.clone()).unwrap_or_default();
+    let pull = Pull {
+        uid: pod.uid().unwrap_or_default(),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        image,
+        done: phase == "Succeeded",
+        failed,
+    };
+    (told(spec.and_then(|spec| spec.node_name.as_ref())), pull)
 }
 
 /// What the kubelet tells of the sidecar's container, while it runs.

@@ -57,8 +57,12 @@ pub struct Observed {
     pub pods: BTreeMap<Ordinal, Pod>,
     /// Volumes of members' logs.
     pub claims: BTreeMap<Ordinal, Claim>,
+    /// Pods of ours that fetch an image onto a node, by node.
+    pub pulls: BTreeMap<String, Pull>,
     /// What each pod's sidecar says of itself; absent: it did not answer.
     pub members: BTreeMap<Ordinal, Member>,
+    /// Where the leader's Service leads; `None`: the resource asks for none, or there is none yet.
+    pub route: Option<Route>,
     /// What the disruption budget allows now; `None`: there is none.
     pub budget: Option<Budget>,
     /// Names of other disruption budgets that match pods of ours. Two budgets over one pod make
@@ -158,6 +162,21 @@ pub struct Pod {
     pub node: String,
 }
 
+/// A pod that fetches an image onto a node, and starts it there once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pull {
+    /// Which of all that had this name.
+    pub uid: String,
+    /// On its way out.
+    pub deleting: bool,
+    /// The image.
+    pub image: String,
+    /// It was fetched, and could be started.
+    pub done: bool,
+    /// Why not, so far; empty: it is under way, or done.
+    pub failed: String,
+}
+
 /// The volume of a member's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
@@ -169,6 +188,15 @@ pub struct Claim {
     pub deleting: bool,
     /// The resource that it was made for.
     pub made_for: String,
+}
+
+/// Where the leader's Service leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The pod's UID; empty: nowhere.
+    pub pod: String,
+    /// Whether the ports are the wanted ones.
+    pub current: bool,
 }
 
 /// The disruption budget.
@@ -209,6 +237,8 @@ pub struct Member {
     pub followers: BTreeMap<Identity, Follower>,
     /// Its version.
     pub version: String,
+    /// Who holds the elections that it was asked about.
+    pub holders: BTreeMap<String, Identity>,
 }
 
 /// The membership.
@@ -323,6 +353,12 @@ impl Observed {
     pub fn born(&self) -> Option<Identity> {
         let birth = self.cluster.status.birth.as_ref()?;
         birth.confirmed.then(|| Identity::parse(&birth.cluster_id)).flatten()
+    }
+
+    /// Whether somebody deleted the volume of a pod: whatever is on it goes with the pod.
+    #[must_use]
+    pub fn condemned(&self, ordinal: Ordinal) -> bool {
+        self.claims.get(&ordinal).is_some_and(|claim| claim.deleting)
     }
 
     /// The newest membership that anybody of the group tells.

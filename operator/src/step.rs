@@ -109,6 +109,20 @@ pub enum Step {
         /// And its state.
         resource_version: String,
     },
+    /// Fetches the sidecar's image onto a node, before any pod there needs it.
+    Pull {
+        /// Its name.
+        node: String,
+    },
+    /// Removes the pod that fetched an image onto a node.
+    Unpull {
+        /// Its name.
+        node: String,
+        /// Which pod of that name.
+        uid: String,
+    },
+    /// Makes the leader's Service lead to this pod; `None`: to nobody.
+    Route(Option<Ordinal>),
     /// Deletes the volume of a member that is gone for good.
     Discard {
         /// Of which pod.

@@ -24,12 +24,18 @@ fn made(input: &str) -> String {
     let cluster = resource(input);
     let wanted = wanted(&cluster);
     let yaml = |text: Result<String, _>| text.expect("objects are plain data");
-    let all = [
+    let led = wanted.leader_service().map(|service| {
+        let slice = wanted.leader_slice(("demo-0", "0000", [10, 0, 0, 7].into()));
+        [yaml(serde_yaml::to_string(&service)), yaml(serde_yaml::to_string(&slice))].join("---\n")
+    });
+    let mut all = vec![
         yaml(serde_yaml::to_string(&wanted.service())),
         yaml(serde_yaml::to_string(&wanted.config_map())),
         yaml(serde_yaml::to_string(&wanted.budget(1))),
         yaml(serde_yaml::to_string(&wanted.stateful_set(3))),
+        yaml(serde_yaml::to_string(&wanted.pull("node-1"))),
     ];
+    all.extend(led);
     all.join("---\n")
 }
 

@@ -2,16 +2,18 @@
 
 use crate::api::Node;
 use crate::clock;
-use crate::driver::{Bootstrap, Inbox, Retire, StatusView, Work};
+use crate::driver::{self, Bootstrap, Inbox, Retire, StatusView, Work};
+use crate::maintenance::life;
 use crate::member::Event;
-use crate::peer::Peers;
+use crate::peer::{Peers, can_be_dialled};
 use crate::replica::Event as ReplicaEvent;
 use crate::wal;
-use quorate_locks::{Command, limits};
+use quorate_locks::Command;
 use quorate_proto::admin::members_server::Members;
 use quorate_proto::admin::{
     BootstrapRequest, BootstrapResponse, ChangeMembershipRequest, ChangeMembershipResponse,
-    DrainRequest, DrainResponse, Follower, MemberAddress, RetireRequest, RetireResponse,
+    DrainRequest, DrainResponse, ElectionLeader, Follower, MemberAddress, RetireRequest,
+    RetireResponse,
     StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
     UndrainRequest, UndrainResponse, Voter,
 };
@@ -27,6 +29,8 @@ use tonic::{Request, Response, Status};
 
 /// Voters of a new group, at most.
 const VOTERS_MAX: usize = 9;
+/// Elections in one Status, at most.
+const ELECTIONS_MAX: usize = 16;
 /// How long Drain and TransferLeadership wait for somebody else to lead.
 const HANDOVER_MAX: Duration = Duration::from_secs(4);
 /// How often they look.
@@ -49,6 +53,26 @@ impl Admin {
 
     async fn view(&self) -> Result<StatusView, Status> {
         self.inbox.status().await.ok_or_else(stopping)
+    }
+
+    /// Who leads these elections; a member without a log knows of none.
+    async fn leaders(&self, elections: Vec<String>) -> Result<Vec<ElectionLeader>, Status> {
+        if elections.len() > ELECTIONS_MAX {
+            return Err(Status::invalid_argument(format!(
+                "elections are {}; at most {ELECTIONS_MAX} are allowed",
+                elections.len()
+            )));
+        }
+        if elections.is_empty() {
+            return Ok(Vec::new());
+        }
+        let leaders = self.inbox.leaders(elections).await.unwrap_or_default().into_iter();
+        let told = |leader: driver::ElectionLeader| ElectionLeader {
+            election: leader.election,
+            member_id: leader.member.0.to_le_bytes().to_vec(),
+            token: leader.token.0,
+        };
+        Ok(leaders.map(told).collect())
     }
 
     /// Waits until this member does not lead any more.
@@ -118,7 +142,7 @@ fn members(voters: Vec<Voter>) -> Result<BTreeMap<MemberId, String>, Status> {
 fn addresses(told: &[MemberAddress]) -> Result<Vec<(MemberId, SocketAddr)>, Status> {
     let address = |told: &MemberAddress| {
         let member = MemberId(identity("addresses.member_id", &told.member_id)?);
-        let address = told.address.parse().map_err(|_| {
+        let address = told.address.parse().ok().filter(can_be_dialled).ok_or_else(|| {
             Status::invalid_argument(format!(
                 "addresses.address is {:?}; it is IP:PORT, 10.0.0.7:7401, say",
                 told.address
@@ -192,19 +216,6 @@ fn listed<'a>(members: impl IntoIterator<Item = (&'a MemberId, &'a String)>) -> 
     members.into_iter().map(voter).collect()
 }
 
-fn start(epoch: u32, last_n: u64) -> Result<Command, Status> {
-    let epoch = u16::try_from(epoch)
-        .ok()
-        .filter(|epoch| (1..=limits::EPOCH_MAX).contains(epoch))
-        .ok_or_else(|| {
-        Status::invalid_argument(format!("epoch is {epoch}; it is 1 to {}", limits::EPOCH_MAX))
-    })?;
-    if last_n >= 1 << 48 {
-        return Err(Status::invalid_argument(format!("last_n is {last_n}; it is below 2^48")));
-    }
-    Ok(Command::Start { epoch, last_n })
-}
-
 /// What the leader knows of a follower.
 fn follower((member, standing): &(MemberId, Standing)) -> Follower {
     let silent_ns = clock::now().since(standing.heard);
@@ -223,11 +234,12 @@ impl Members for Admin {
         request: Request<BootstrapRequest>,
     ) -> Result<Response<BootstrapResponse>, Status> {
         let asked = request.into_inner();
+        let life = life(asked.epoch, asked.last_n)?;
         let bootstrap = Bootstrap {
             cluster: identity("cluster_id", &asked.cluster_id)?,
             member: MemberId(identity("member_id", &asked.member_id)?),
             configuration: configuration(asked.voters)?,
-            start: start(asked.epoch, asked.last_n)?,
+            start: Command::Start { epoch: life.epoch, last_n: life.last_n },
         };
         let (sender, receiver) = oneshot::channel();
         self.inbox.push(Work::Bootstrap(Box::new(bootstrap), sender));
@@ -242,9 +254,11 @@ impl Members for Admin {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        for (member, address) in addresses(&request.get_ref().addresses)? {
+        let StatusRequest { addresses: places, elections } = request.into_inner();
+        for (member, address) in addresses(&places)? {
             self.peers.found_at(member, address);
         }
+        let leaders = self.leaders(elections).await?;
         let view = self.view().await?;
         let Configuration { incoming, outgoing, learners, .. } = &view.configuration;
         Ok(Response::new(StatusResponse {
@@ -277,6 +291,7 @@ impl Members for Admin {
             pod_uid: self.node.pod_uid.clone(),
             caught_up: self.node.caught_up.load(Ordering::Acquire),
             format_version: wal::FORMAT_VERSION,
+            leaders,
         }))
     }
 

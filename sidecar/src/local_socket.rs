@@ -37,7 +37,7 @@ const WATCH_MAX: Duration = Duration::from_secs(11 * 60);
 /// After a failed accept (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Whoever hears how connections end. Called on the threads of the sockets: must not block.
+/// Whoever hears how connections end. Called on the thread of the sockets: must not block.
 pub trait ConnectionSink: Send + Sync + 'static {
     /// A connection ended; told once for each. `by_peer`: on the Unix socket, and not by this
     /// side's doing.

@@ -87,7 +87,7 @@ fn start(asked: &RecoverRequest) -> Result<Start, Status> {
         }
         return Ok(Start::Above(above));
     }
-    let life = life(asked)?;
+    let life = life(asked.epoch, asked.last_n)?;
     if life.token() <= above {
         return Err(Status::invalid_argument(format!(
             "epoch and last_n make {}, which is not above above_token, {above}",
@@ -97,18 +97,17 @@ fn start(asked: &RecoverRequest) -> Result<Start, Status> {
     Ok(Start::Given(life))
 }
 
-fn life(asked: &RecoverRequest) -> Result<Life, Status> {
-    let epoch = u16::try_from(asked.epoch).ok();
-    let epoch = epoch.filter(|epoch| (1..=limits::EPOCH_MAX).contains(epoch));
-    let (Some(epoch), true) = (epoch, asked.last_n < limits::TOKEN_N_END) else {
+/// A life of the tokens, as an operator gives it.
+pub(crate) fn life(epoch: u32, last_n: u64) -> Result<Life, Status> {
+    let known = u16::try_from(epoch).ok();
+    let known = known.filter(|epoch| (1..=limits::EPOCH_MAX).contains(epoch));
+    let (Some(known), true) = (known, last_n < limits::TOKEN_N_END) else {
         return Err(Status::invalid_argument(format!(
-            "epoch and last_n are {} and {}; they are 1 to {}, and below 2^48",
-            asked.epoch,
-            asked.last_n,
+            "epoch and last_n are {epoch} and {last_n}; they are 1 to {}, and below 2^48",
             limits::EPOCH_MAX
         )));
     };
-    Ok(Life { epoch, last_n: asked.last_n })
+    Ok(Life { epoch: known, last_n })
 }
 
 fn hold_off_ms(asked: &RecoverRequest) -> Result<u32, Status> {

@@ -1,6 +1,6 @@
 //! A member as one synchronous thing: its replica, its agent, and the way between them.
 //!
-//! What the driver's thread runs, and what the simulator runs. A forward to the leader stays inside
+//! What the driver runs, and what the simulator runs. A forward to the leader stays inside
 //! when this member leads; all else leaves as an [`Action`].
 
 use crate::agent::{

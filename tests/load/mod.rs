@@ -11,5 +11,5 @@ mod worker;
 
 pub use client::{Attached, Caller, Failed, channel};
 pub use history::{Fact, History};
-pub use prober::{Gaps, Prober, boottime_ns};
+pub use prober::{Failure, Gaps, Prober, boottime_ns};
 pub use worker::work;

@@ -16,7 +16,18 @@ const TTL_MS: u64 = 30_000;
 #[derive(Clone, Debug, Default)]
 pub struct Gaps {
     successes: Arc<Mutex<Vec<u64>>>,
-    failures: Arc<Mutex<Vec<(u64, String)>>>,
+    failures: Arc<Mutex<Vec<Failure>>>,
+}
+
+/// An operation that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// When it was begun: boottime in ns.
+    pub begun: u64,
+    /// When that was known.
+    pub ended: u64,
+    /// Why.
+    pub why: String,
 }
 
 impl Gaps {
@@ -46,18 +57,17 @@ impl Gaps {
         successes.last().is_some_and(|at| *at > moment)
     }
 
-    fn fail(&self, why: &Failed) {
-        let words = format!("{} {}", why.reason, why.message).trim().to_owned();
+    fn fail(&self, begun: u64, why: &Failed) {
+        let why = format!("{} {}", why.reason, why.message).trim().to_owned();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.push((boottime_ns(), words));
+        failures.push(Failure { begun, ended: boottime_ns(), why });
     }
 
-    /// Why operations failed between two moments: refused, or without an answer.
+    /// Operations that ended between two moments without success: refused, or without an answer.
     #[must_use]
-    pub fn failed(&self, from: u64, to: u64) -> Vec<String> {
+    pub fn failed(&self, from: u64, to: u64) -> Vec<Failure> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let within = failures.iter().filter(|(at, _)| (from..=to).contains(at));
-        within.map(|(_, why)| why.clone()).collect()
+        failures.iter().filter(|failure| (from..=to).contains(&failure.ended)).cloned().collect()
     }
 
     /// Operations that succeeded.
@@ -162,7 +172,7 @@ impl Prober {
     }
 
     fn session_lost(&mut self, step: &Step, failed: &Failed) {
-        self.gaps.fail(failed);
+        self.gaps.fail(boottime_ns(), failed);
         if let Step::Release { token, .. } = step {
             self.broken.push(format!(
                 "{}: token {token} was granted, and its session is gone: {}",
@@ -185,6 +195,7 @@ impl Prober {
             if !self.pause.is_zero() {
                 tokio::time::sleep(self.pause).await;
             }
+            let begun = boottime_ns();
             match *step {
                 Step::Claim(request) => match caller.acquire(&name, request, 5_000).await {
                     Ok(Some(token)) => {
@@ -195,10 +206,10 @@ impl Prober {
                     // Withdrawn, or ended with an earlier connection: definitely not held under
                     // this id.
                     Err(failed) if matches!(failed.reason.as_str(), "NO_QUORUM" | "NOT_HOLDER") => {
-                        self.gaps.fail(&failed);
+                        self.gaps.fail(begun, &failed);
                         *step = Step::Claim(caller.request());
                     }
-                    Err(failed) => return self.failed(&failed),
+                    Err(failed) => return self.failed(begun, &failed),
                 },
                 Step::Release { token, request } => {
                     // Until it is acknowledged it may or may not have been done.
@@ -206,13 +217,13 @@ impl Prober {
                     match caller.release(&name, token, request).await {
                         Ok(()) => self.done(Fact::Released { name: name.clone(), token }),
                         Err(failed) if failed.reason == "NOT_HOLDER" => {
-                            self.gaps.fail(&failed);
+                            self.gaps.fail(begun, &failed);
                             self.broken.push(format!(
                                 "{name}: token {token} was granted, and is not held: {}",
                                 failed.message
                             ));
                         }
-                        Err(failed) => return self.failed(&failed),
+                        Err(failed) => return self.failed(begun, &failed),
                     }
                     *step = Step::Claim(caller.request());
                 }
@@ -225,8 +236,8 @@ impl Prober {
         self.history.add(fact);
     }
 
-    fn failed(&self, failed: &Failed) -> Result<(), ()> {
-        self.gaps.fail(failed);
+    fn failed(&self, begun: u64, failed: &Failed) -> Result<(), ()> {
+        self.gaps.fail(begun, failed);
         if over(failed) { Err(()) } else { Ok(()) }
     }
 }

@@ -34,14 +34,15 @@ Every task of the project. Everything is built in release mode, the one profile 
   cargo xtask demo [--seconds N | --rounds N]
                                  the main job, live: three sidecars, three applications,
                                  and one fault after the other
-  cargo xtask check NAME [...]   one property on real processes: restart, powercut, idle,
-                                 frozen-sidecar; or planted: the simulator finds planted bugs
+  cargo xtask check NAME [...]   one property on real processes: restart, powercut,
+                                 full-disk, stalled-disk, idle, frozen-sidecar; or planted: the
+                                 simulator finds planted bugs
   cargo xtask zoo [--only NAME] [--kept]
                                  plants one bug after the other; each must be caught
   cargo xtask simulate [...]     seeded runs of the product's own code on simulated clocks,
                                  disks and networks; --seed N replays one
   cargo xtask bench [--quick]    what a lock costs, beside what this machine can do at best
-  cargo xtask cluster up|down|load|status
+  cargo xtask cluster up|down|load|status|test
                                  a real Kubernetes on this machine, for daily work and tests
   cargo xtask image [--out FILE] the image archive of the product, without a container engine
   cargo xtask install [--root D] puts quorate and quorate-sidecar into ~/.cargo/bin, or D/bin

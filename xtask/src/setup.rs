@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 const USAGE: &str = "\
-Installs what `cargo xtask test` needs of the system: mkfs.ext4, losetup, mount and umount, for
-the power-cut check. It uses apt-get where this is root; where it is not, it says what is missing.";
+Installs what `cargo xtask test` needs of the system: mkfs.ext4, fsfreeze, losetup, mount and
+umount, for the checks on disks of their own. It uses apt-get where this is root; where it is not, it says what is missing.";
 
-/// Tools of the power-cut check, each with the package that has it.
+/// Tools of the checks on disks of their own, each with the package that has it.
 const TOOLS: [(&str, &str); 5] = [
     ("mkfs.ext4", "e2fsprogs"),
     ("fsfreeze", "util-linux"),

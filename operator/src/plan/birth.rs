@@ -54,7 +54,7 @@ pub(super) fn foreign(o: &Observed) -> Option<Plan> {
         return None;
     }
     let uid = &o.cluster.uid;
-    let deleted = |ordinal: &Ordinal| o.claims.get(ordinal).is_some_and(|claim| claim.deleting);
+    let deleted = |ordinal: &Ordinal| o.condemned(*ordinal);
     let claim = o.claims.iter().find(|(_, claim)| claim.made_for != *uid && !claim.deleting);
     if let Some((ordinal, _)) = claim {
         let why = format!(
@@ -106,7 +106,7 @@ fn fading(o: &Observed, ordinal: Ordinal, member: &Member) -> Option<Plan> {
     }
     let blank = member.cluster.is_none() && member.unfit.is_empty();
     let ours = blank || !o.cluster.spec.adopt_existing || o.cluster.status.birth.is_some();
-    let deleted = o.claims.get(&ordinal).is_some_and(|claim| claim.deleting);
+    let deleted = o.condemned(ordinal);
     (deleted && ours).then(|| {
         let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
         let why = format!("the volume of {name} is deleted: an empty one comes instead");

@@ -98,7 +98,7 @@ impl<'a> Group<'a> {
 
     /// Whether somebody deleted the volume of a pod: whatever is on it goes with the pod.
     pub(super) fn condemned(&self, ordinal: Ordinal) -> bool {
-        self.o.claims.get(&ordinal).is_some_and(|claim| claim.deleting)
+        self.o.condemned(ordinal)
     }
 
     fn condemned_name(&self, name: &str) -> bool {

@@ -22,7 +22,7 @@ pub fn plan(o: &Observed) -> Plan {
     if o.cluster.spec.paused {
         return Plan::new(Step::Rest, "spec.paused is set: nothing is changed");
     }
-    let first = settle(o).or_else(|| pods::stop(o)).or_else(|| set(o)).or_else(|| birth(o));
+    let first = settle(o).or_else(|| route(o)).or_else(|| pods::stop(o)).or_else(|| set(o)).or_else(|| birth(o));
     let plan = first.or_else(|| pods::grow(o)).unwrap_or_else(|| match o.leader() {
         Some((ordinal, leader)) => led(&group::Group::new(o, ordinal, leader)),
         None => pods::without_quorum(o),
@@ -52,10 +52,10 @@ fn led(group: &group::Group) -> Plan {
     let next = group::plan(group);
     // What waits for members may wait for a disk or a pod that is in the way: that one goes first.
     let waits = next.as_ref().is_none_or(|plan| plan.step == Step::Await);
-    let fewer = || pods::shrink(group).filter(|plan| plan.step != Step::Await);
-    let first = || pods::spoiled(group).or_else(|| pods::unheard(group)).or_else(fewer);
+    let first = || pods::spoiled(group).or_else(|| pods::unheard(group));
+    let first = || first().or_else(|| pods::shrink(group));
     let first = if waits { first() } else { None };
-    let next = first.or(next).or_else(|| pods::shrink(group)).or_else(|| pods::roll(group));
+    let next = first.or(next).or_else(|| pods::roll(group));
     // What must wait for the user holds up nothing else.
     let (stuck, next) = match next {
         Some(plan) if plan.step == Step::Blocked => (Some(plan), None),
@@ -73,6 +73,35 @@ fn settle(o: &Observed) -> Option<Plan> {
     let rival = o.rivals.first().filter(|_| o.budget.is_some())?;
     let why = format!("the disruption budget {rival} matches the same pods: with two none may go");
     Some(Plan::new(Step::Budget(None), why))
+}
+
+/// The leader's Service leads to the pod whose member the election's holder is attached to. While
+/// nobody can say who that is, it stays as it is.
+fn route(o: &Observed) -> Option<Plan> {
+    let wanted = o.cluster.spec.leader_service.as_ref()?;
+    let now = o.route.as_ref()?;
+    let holder = match o.leader() {
+        Some((_, leader)) => leader.holders.get(&wanted.election),
+        // All have stopped: nobody is there.
+        None if o.pods.is_empty() => None,
+        None => return None,
+    };
+    let at = holder.and_then(|id| o.members.iter().find(|(_, member)| member.id == *id));
+    let at = at.map(|(ordinal, _)| *ordinal);
+    let pod = at.and_then(|ordinal| o.pods.get(&ordinal));
+    // One that holds it, and does not answer just now, is where it was.
+    if holder.is_some() && pod.is_none() {
+        return None;
+    }
+    let to = pod.map_or("", |pod| pod.uid.as_str());
+    let why = match at {
+        Some(ordinal) => {
+            format!("{} holds the election {}", o.cluster.pod_name(ordinal), wanted.election)
+        }
+        None => format!("nobody holds the election {}", wanted.election),
+    };
+    let same = now.pod == to && (now.current || to.is_empty());
+    (!same).then(|| Plan::new(Step::Route(at), why))
 }
 
 /// The StatefulSet is there, and makes the pods that are wanted now.

@@ -3,7 +3,7 @@
 
 use super::group::{Group, relieve, successor};
 use super::{pods_needed, pods_voting};
-use crate::observed::{Budget, Identity, Member, Observed, Ordinal, Pod};
+use crate::observed::{Budget, Claim, Identity, Member, Observed, Ordinal, Pod, Pull};
 use crate::step::{Plan, Step, Work};
 use crate::validate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,9 @@ pub(super) fn stop(o: &Observed) -> Option<Plan> {
     }
     if !o.pods.is_empty() {
         return of(Plan::new(Step::Await, "the pods are ending"));
+    }
+    if let Some(plan) = fetched(o) {
+        return Some(plan);
     }
     Some(Plan::new(Step::Rest, "stopped; every disk is kept"))
 }
@@ -100,7 +103,7 @@ pub(super) fn grow(o: &Observed) -> Option<Plan> {
         _ if now < voting => more(o, voting),
         _ if claim.deleting => of(Plan::new(Step::Await, "a volume of an earlier stay is going")),
         Some((_, leader)) if leader.committed() && leader.configuration.outgoing.is_empty() => {
-            of(discard(o, *ordinal, "it is of an earlier stay: a new member gets an empty one"))
+            of(discard(*ordinal, claim, "it is of an earlier stay: a new member gets an empty one"))
         }
         _ => more(o, *ordinal),
     }
@@ -135,7 +138,7 @@ pub(super) fn broken(o: &Observed) -> Option<Plan> {
         let silent = !o.members.contains_key(ordinal) && pod.running_image.is_empty();
         // A condemned volume goes with its pod, and may be one that a group needs.
         let needed = o.cluster.status.birth.is_some() || o.cluster.spec.adopt_existing;
-        let condemned = o.claims.get(ordinal).is_some_and(|claim| claim.deleting);
+        let condemned = o.condemned(**ordinal);
         let kept = !condemned || !needed || pod.image != o.cluster.image;
         silent && kept && !pod.deleting && out_of_date(o, pod)
     })?;
@@ -171,8 +174,13 @@ fn out_of_date(o: &Observed, pod: &Pod) -> bool {
 fn renew(o: &Observed, ordinal: Ordinal, pod: &Pod, why: &str) -> Plan {
     let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
     // A deleted volume goes with its pod, but not with its image.
-    let condemned = o.claims.get(&ordinal).is_some_and(|claim| claim.deleting);
+    let condemned = o.condemned(ordinal);
     let image = image_only(o, pod) || condemned && pod.image != o.cluster.image;
+    if image && !pod.running_image.is_empty()
+        && let Some(plan) = fetch(o, &pod.node)
+    {
+        return plan.as_part_of(Work::Roll, [ordinal]);
+    }
     let step = match image {
         true => Step::Patch { pod: ordinal, uid, resource_version },
         false => Step::Delete { pod: ordinal, uid, resource_version },
@@ -224,8 +232,8 @@ pub(super) fn shrink(group: &Group) -> Option<Plan> {
         let free = !o.pods.contains_key(ordinal) && !member(**ordinal);
         **ordinal >= needed && ours && free
     });
-    let (ordinal, _) = unused?;
-    let plan = discard(o, *ordinal, "its member has left the group");
+    let (ordinal, claim) = unused?;
+    let plan = discard(*ordinal, claim, "its member has left the group");
     Some(plan.as_part_of(Work::Scale, [*ordinal]))
 }
 
@@ -238,10 +246,7 @@ pub(super) fn ending(group: &Group) -> Option<Plan> {
     Some(Plan::new(Step::Await, why).as_part_of(Work::Scale, ending))
 }
 
-fn discard(o: &Observed, ordinal: Ordinal, why: &str) -> Plan {
-    let Some(claim) = o.claims.get(&ordinal) else {
-        return Plan::new(Step::Await, "its volume is gone");
-    };
+fn discard(ordinal: Ordinal, claim: &Claim, why: &str) -> Plan {
     let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
     Plan::new(Step::Discard { claim: ordinal, uid, resource_version }, why)
 }
@@ -391,8 +396,51 @@ fn exchange(group: &Group, ordinal: Ordinal, pod: &Pod) -> Plan {
     Plan::new(step, format!("{} is to be exchanged", group.name(ordinal)))
 }
 
+/// Before the image of a running sidecar changes: it can be had on that node. The kubelet ends the
+/// old container first, and fetches then.
+fn fetch(o: &Observed, node: &str) -> Option<Plan> {
+    let image = &o.cluster.image;
+    let plan = match o.pulls.get(node) {
+        Some(pull) if pull.deleting => {
+            Plan::new(Step::Await, format!("a pod that fetched an image onto {node} is ending"))
+        }
+        Some(pull) if pull.image != *image => unpull(node, pull),
+        Some(pull) if pull.done => return None,
+        Some(pull) if pull.failed.is_empty() => {
+            Plan::new(Step::Await, format!("{image} is being fetched onto {node}"))
+        }
+        Some(pull) => {
+            let why = format!(
+                "{image} does not start on {node}, and no sidecar was touched: {}. Set another \
+                 image, or make this one available",
+                pull.failed
+            );
+            Plan::new(Step::Blocked, why)
+        }
+        None => {
+            let why = format!("{image} is fetched onto {node} before a sidecar there needs it");
+            Plan::new(Step::Pull { node: node.to_owned() }, why)
+        }
+    };
+    Some(plan)
+}
+
+fn unpull(node: &str, pull: &Pull) -> Plan {
+    let step = Step::Unpull { node: node.to_owned(), uid: pull.uid.clone() };
+    Plan::new(step, format!("nothing needs to be fetched onto {node} any more"))
+}
+
+/// What fetched an image goes, once nobody needs it any more.
+fn fetched(o: &Observed) -> Option<Plan> {
+    let (node, pull) = o.pulls.iter().find(|(_, pull)| !pull.deleting)?;
+    Some(unpull(node, pull))
+}
+
 /// The sidecar alone starts anew, with another image, and the application runs on.
 fn patch(group: &Group, ordinal: Ordinal, pod: &Pod) -> Plan {
+    if let Some(plan) = fetch(group.o, &pod.node) {
+        return plan;
+    }
     if let Some(plan) = before(group, ordinal).or_else(|| nobody_away(group.o)) {
         return plan;
     }
@@ -436,8 +484,8 @@ pub(super) fn spoiled(group: &Group) -> Option<Plan> {
         Some("") => "its disk lost what it had acknowledged, or is retired",
         Some(unfit) => unfit,
     };
-    if o.claims.get(ordinal).is_some_and(|claim| !claim.deleting) {
-        return of(discard(o, *ordinal, why));
+    if let Some(claim) = o.claims.get(ordinal).filter(|claim| !claim.deleting) {
+        return of(discard(*ordinal, claim, why));
     }
     if pod.deleting {
         return of(Plan::new(Step::Await, format!("{} is ending", group.name(*ordinal))));
@@ -509,9 +557,12 @@ fn coming(group: &Group, ordinal: Ordinal) -> Option<Plan> {
     Some(Plan::new(Step::Await, why))
 }
 
-/// What a change of mind, or an earlier operator, left behind.
+/// What a change of mind, a roll, or an earlier operator left behind.
 pub(super) fn tidy(group: &Group) -> Option<Plan> {
     let o = group.o;
+    if let Some(plan) = fetched(o).filter(|_| old(group).is_empty()) {
+        return Some(plan);
+    }
     let idle = o.members.iter().find(|(ordinal, member)| {
         let ends = o.pods.get(ordinal).is_none_or(|pod| pod.deleting);
         member.draining && !ends && **ordinal < o.cluster.replicas()

@@ -5,7 +5,7 @@
 
 use crate::crd::RaftClusterStatus;
 use crate::observed::{Observed, Ordinal};
-use crate::step::{Plan, Step};
+use crate::step::{Plan, Step, Work};
 use crate::validate;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -134,8 +134,11 @@ fn stalled(o: &Observed, plan: &Plan) -> Told {
     if let Some(fault) = validate::fault(&o.cluster.spec) {
         return ("Stalled", Says::Yes, "TemplateInvalid", fault);
     }
-    match plan.step {
-        Step::Blocked => ("Stalled", Says::Yes, "Blocked", plan.why.clone()),
+    match (&plan.step, plan.work) {
+        (Step::Blocked, Some(Work::Roll)) => {
+            ("Stalled", Says::Yes, "UpdateHalted", plan.why.clone())
+        }
+        (Step::Blocked, _) => ("Stalled", Says::Yes, "Blocked", plan.why.clone()),
         _ => ("Stalled", Says::No, "NotBlocked", "nobody needs to act".to_owned()),
     }
 }

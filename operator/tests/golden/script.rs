@@ -1,8 +1,9 @@
 //! The reading and the printing of a situation.
 
-use quorate_operator::crd::{Birth, MemberStatus, Repair};
+use quorate_operator::crd::{Birth, LeaderService, MemberStatus, Repair};
 use quorate_operator::observed::{
-    Budget, Claim, Cluster, Configuration, Follower, Identity, Member, Observed, Ordinal, Pod, Set,
+    Budget, Claim, Cluster, Configuration, Follower, Identity, Member, Observed, Ordinal, Pod,
+    Pull, Route, Set,
 };
 use quorate_operator::plan::plan;
 use quorate_operator::status::status;
@@ -112,6 +113,8 @@ fn read(o: &mut Observed, words: &[&str]) {
         }
         ["claim", ordinal, what] => claim(o, number(ordinal), what),
         ["pod", ordinal, rest @ ..] => pod(o, number(ordinal), rest),
+        ["leaderService", rest @ ..] => leader_service(o, rest),
+        ["pull", node, what] => pull(o, node, what),
         ["leader", ordinal] => lead(o, number(ordinal)),
         ["uncommitted"] => o.members.values_mut().for_each(|member| member.commit = 10),
         ["follower", member, what] => follower(o, id(member), what),
@@ -217,6 +220,38 @@ fn claim(o: &mut Observed, ordinal: Ordinal, what: &str) {
     };
 }
 
+/// The resource wants a Service for the holder of the election `app`; `held N`: by the member in
+/// pod N; `to N`: the Service leads there now; `ports`: on other ports than wanted.
+fn leader_service(o: &mut Observed, words: &[&str]) {
+    let election = "app".to_owned();
+    o.cluster.spec.leader_service =
+        Some(LeaderService { election: election.clone(), ports: Vec::new() });
+    let after = |word: &str| {
+        let at = words.iter().position(|other| *other == word)?;
+        words.get(at + 1).map(|word| number::<Ordinal>(word))
+    };
+    let pod = after("to").map(|ordinal| format!("pod-{ordinal}")).unwrap_or_default();
+    o.route = Some(Route { pod, current: !words.contains(&"ports") });
+    if let Some(holder) = after("held") {
+        for member in o.members.values_mut() {
+            member.holders.insert(election.clone(), own(holder));
+        }
+    }
+}
+
+/// Something fetches the wanted image onto a node, or another one.
+fn pull(o: &mut Observed, node: &str, what: &str) {
+    let image = if what == "other" { "other" } else { &o.cluster.image };
+    let pull = Pull {
+        uid: format!("pull-{node}"),
+        deleting: what == "deleting",
+        image: image.to_owned(),
+        done: what == "done",
+        failed: if what == "failed" { "ErrImagePull not found" } else { "" }.to_owned(),
+    };
+    o.pulls.insert(node.to_owned(), pull);
+}
+
 fn member(o: &mut Observed, ordinal: Ordinal, id: Identity) -> &mut Member {
     let member = Member {
         id,
@@ -252,7 +287,7 @@ fn pod(o: &mut Observed, ordinal: Ordinal, words: &[&str]) {
         image: text(has("oldImage")),
         running_image: running,
         restarting: has("restarting"),
-        node: String::new(),
+        node: format!("node{ordinal}"),
     };
     o.pods.insert(ordinal, made);
     if !o.claims.contains_key(&ordinal) {
@@ -313,6 +348,7 @@ fn step(step: &Step) -> String {
         Step::Conceive { seed, member } => format!("Conceive {} in {seed}", letter(*member)),
         Step::Adopt { seed, member, .. } => format!("Adopt by {} in {seed}", letter(*member)),
         Step::Transfer { leader, to } => format!("Transfer from {leader} to {}", letter(*to)),
+        Step::Route(to) => format!("Route to {to:?}"),
         Step::Retire { pod, member } => format!("Retire {} in {pod}", letter(*member)),
         other => format!("{other:?}"),
     }

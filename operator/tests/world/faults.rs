@@ -6,13 +6,17 @@ use crate::raft::Disk;
 use crate::world::World;
 use quorate_operator::observed::{Cluster, Identity, Ordinal};
 use quorate_operator::step::Step;
+use std::collections::BTreeMap;
 
 impl World {
     /// Somebody edits the resource.
     pub fn edit(&mut self) {
+        // Condemned volumes go with their pods, and what else is gone from a volume no operator can
+        // see while its pod does not run: whoever stops all then is beyond help.
+        let least = u64::from(self.hides_a_loss());
         let spec = &mut self.cluster.spec;
         match self.dice.below(12) {
-            0..=5 => spec.replicas = i32::try_from(self.dice.below(8)).unwrap(),
+            0..=5 => spec.replicas = i32::try_from(self.dice.below(8).max(least)).unwrap(),
             6 => {
                 spec.max_voters = [1, 3, 5, 7][usize::try_from(self.dice.below(4)).unwrap()];
             }
@@ -33,6 +37,19 @@ impl World {
         let Cluster { spec, template_hash, image, .. } = &self.cluster;
         let (replicas, most) = (spec.replicas, spec.max_voters);
         self.note(format!("edit: {replicas} of {most}, {template_hash}, {image}, {}", spec.paused));
+    }
+
+    /// Whether no majority would be left if all stopped now, and that does not show.
+    fn hides_a_loss(&self) -> bool {
+        let lasts = |id: &&Identity| {
+            self.claims.values().any(|claim| claim.disk == Some(**id) && !claim.deleting)
+        };
+        let hidden = self.claims.values().any(|claim| claim.disk.is_none());
+        let fewer = |half: &BTreeMap<Identity, String>| {
+            !half.is_empty() && half.keys().filter(lasts).count() * 2 <= half.len()
+        };
+        let all = self.group.possible();
+        hidden && all.iter().any(|known| fewer(&known.voters) || fewer(&known.outgoing))
     }
 
     /// The resource is deleted and made again, and takes over what is there.
@@ -107,9 +124,20 @@ impl World {
             Step::Scale { replicas, .. } => replicas <= ordinal,
             _ => false,
         };
+        // Nor does any tell of a vote that is about to be given, if another operator removes the pod
+        // meanwhile: the Lease keeps two from that.
+        let disk = self.claims.get(&ordinal).and_then(|claim| claim.disk);
+        let gives = |pending: &Pending| match &pending.plan.step {
+            Step::Change { voters, .. } => disk.is_some_and(|id| voters.contains_key(&id)),
+            _ => false,
+        };
+        if self.pending.iter().flatten().any(gives) {
+            return;
+        }
         let beyond = self.set.as_ref().is_none_or(|set| set.replicas <= ordinal);
         let ending = beyond || self.pods.get(&ordinal).is_none_or(|pod| pod.deleting);
         let ending = ending || self.pending.iter().flatten().any(removes);
+        let ending = ending || self.cluster.spec.replicas == 0;
         if ending && !self.may_lose(ordinal) {
             return;
         }
@@ -155,6 +183,7 @@ impl World {
         let goes = |other: &Identity| {
             self.claims.iter().any(|(ordinal, claim)| {
                 let ends = self.pods.get(ordinal).is_none_or(|pod| pod.deleting);
+                let ends = ends || self.cluster.spec.replicas == 0;
                 claim.disk == Some(*other) && claim.deleting && ends
             })
         };

@@ -42,7 +42,8 @@ impl World {
                 self.claims.insert(ordinal, claim);
             }
             let (template, image) = (set.template.clone(), set.image.clone());
-            self.pods.insert(ordinal, Pod { uid, rv, template, image, ..Pod::default() });
+            let node = u32::try_from(self.dice.below(4)).unwrap();
+            self.pods.insert(ordinal, Pod { uid, rv, template, image, node, ..Pod::default() });
         }
         for ordinal in set.replicas..100 {
             self.end(ordinal);
@@ -61,6 +62,12 @@ impl World {
     }
 
     fn kubelet(&mut self) {
+        for pull in self.pulls.values_mut() {
+            match pull.image == BAD_IMAGE {
+                true => pull.failed = "it cannot be pulled".to_owned(),
+                false => pull.done = true,
+            }
+        }
         let ordinals: Vec<Ordinal> = self.pods.keys().copied().collect();
         for ordinal in ordinals {
             let pod = &self.pods[&ordinal];

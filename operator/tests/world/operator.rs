@@ -1,10 +1,11 @@
 //! The operator's passes, and what the API server and the members make of its steps. Every guard
 //! that a step carries is looked at, as they would, and what must never come of a step is checked.
 
+use crate::kube::BAD_IMAGE;
 use crate::raft::{Entry, SCALE};
 use crate::world::{Seen, StatefulSet, World};
 use quorate_operator::crd::Birth;
-use quorate_operator::observed::{Budget, Configuration, Identity, Observed, Ordinal};
+use quorate_operator::observed::{Budget, Configuration, Identity, Observed, Ordinal, Pull};
 use quorate_operator::plan::plan;
 use quorate_operator::status::status;
 use quorate_operator::step::{Plan, Step};
@@ -99,6 +100,11 @@ impl World {
             Step::Evict { .. } | Step::Delete { .. } | Step::Patch { .. } => {
                 self.touch(&plan.step, &seen)
             }
+            Step::Pull { node } => self.pull(node, &seen.o.cluster.image),
+            Step::Unpull { node, uid } => {
+                let same = self.pulls.get(node).is_some_and(|pull| pull.uid == *uid);
+                same && self.pulls.remove(node).is_some()
+            }
             Step::Discard { claim, uid, resource_version } => {
                 self.discard(*claim, uid, resource_version)
             }
@@ -126,6 +132,15 @@ impl World {
         };
         self.set = Some(StatefulSet { uid, rv, replicas, template, image, wanted });
         true
+    }
+
+    fn pull(&mut self, node: &str, image: &str) -> bool {
+        let (uid, image) = (self.fresh("pull"), image.to_owned());
+        let free = !self.pulls.contains_key(node);
+        if free {
+            self.pulls.insert(node.to_owned(), Pull { uid, image, ..Pull::default() });
+        }
+        free
     }
 
     fn scale(&mut self, (uid, rv): (&str, &str), replicas: u32) -> bool {
@@ -194,6 +209,8 @@ impl World {
         }
         let (version, image) = (self.version(), seen.o.cluster.image.clone());
         let pod = self.pods.get_mut(&ordinal).expect("it is there");
+        let runs = pod.container != 0 && pod.image != BAD_IMAGE;
+        assert!(image != BAD_IMAGE || !runs, "an image that nobody can pull, under a sidecar");
         (pod.image, pod.rv, pod.patched) = (image, version, pod.container);
         true
     }
@@ -311,6 +328,9 @@ pub fn kind(step: &Step) -> &'static str {
         Step::Evict { .. } => "Evict",
         Step::Delete { .. } => "Delete",
         Step::Patch { .. } => "Patch",
+        Step::Route(_) => "Route",
+        Step::Pull { .. } => "Pull",
+        Step::Unpull { .. } => "Unpull",
         Step::Discard { .. } => "Discard",
     }
 }

@@ -3,7 +3,7 @@
 use crate::dice::Dice;
 use crate::raft::{Disk, Group};
 use quorate_operator::crd::{RaftClusterSpec, Repair};
-use quorate_operator::observed::{self, Budget, Cluster, Identity, Observed, Ordinal, Set};
+use quorate_operator::observed::{self, Budget, Cluster, Identity, Observed, Ordinal, Pull, Set};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +23,7 @@ pub struct Pod {
     pub cut: bool,
     /// The operator does not reach it.
     pub deaf: bool,
+    pub node: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -56,6 +57,7 @@ pub struct World {
     pub set: Option<StatefulSet>,
     pub pods: BTreeMap<Ordinal, Pod>,
     pub claims: BTreeMap<Ordinal, Claim>,
+    pub pulls: BTreeMap<String, Pull>,
     pub budget: Option<Budget>,
     pub group: Group,
     pub stale: bool,
@@ -103,6 +105,7 @@ impl World {
             set: None,
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
+            pulls: BTreeMap::new(),
             budget: None,
             group: Group::default(),
             stale: true,
@@ -176,7 +179,7 @@ impl World {
             image: pod.image.clone(),
             running_image: pod.runs.clone(),
             restarting: pod.container != 0 && pod.patched == pod.container,
-            node: String::new(),
+            node: format!("node{}", pod.node),
         };
         let claim = |claim: &Claim| observed::Claim {
             uid: claim.uid.clone(),
@@ -201,6 +204,8 @@ impl World {
             pods: self.pods.iter().map(|(at, it)| (*at, pod(it))).collect(),
             claims: self.claims.iter().map(|(at, it)| (*at, claim(it))).collect(),
             members: members.collect(),
+            pulls: self.pulls.clone(),
+            route: None,
             budget: self.budget,
             rivals: Vec::new(),
         };

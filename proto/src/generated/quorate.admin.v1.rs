@@ -25,8 +25,16 @@ pub struct BootstrapRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BootstrapResponse {}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StatusRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StatusRequest {
+    /// Where members are, as far as the caller knows: after a restart of all, none may be where DNS still says. Kept in
+    /// memory only; one that is not connected is tried there first, and at once.
+    #[prost(message, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<MemberAddress>,
+    /// Elections whose leaders are asked for; at most 16.
+    #[prost(string, repeated, tag = "2")]
+    pub elections: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StatusResponse {
     #[prost(string, tag = "1")]
@@ -99,6 +107,19 @@ pub struct StatusResponse {
     /// The number of the format in which it writes its log.
     #[prost(uint32, tag = "29")]
     pub format_version: u32,
+    /// Who holds the elections that were asked for, as of what is applied here; one that nobody holds is not listed.
+    #[prost(message, repeated, tag = "30")]
+    pub leaders: ::prost::alloc::vec::Vec<ElectionLeader>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ElectionLeader {
+    #[prost(string, tag = "1")]
+    pub election: ::prost::alloc::string::String,
+    /// The member that the holder's session is attached to: 16 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub member_id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub token: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Follower {

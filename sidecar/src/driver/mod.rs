@@ -11,7 +11,7 @@ mod status;
 pub mod unfit;
 
 pub use ask::{Asks, Compacted, Recover, Retire};
-pub use status::StatusView;
+pub use status::{ElectionLeader, StatusView};
 
 use crate::agent::{CallId, ConnectionId, Request, Told};
 use crate::backup::Backup;
@@ -23,7 +23,7 @@ use crate::peer::Peers;
 use crate::reason::{Failure, Reason};
 use crate::recovery;
 use crate::replica::{Event as ReplicaEvent, Stage};
-use crate::wal::{Completion, DataDir, Disk, FsDisk, OpenError};
+use crate::wal::{Completion, DataDir, FsDisk, OpenError};
 use inbox::{Lane, Queue};
 use quorate_locks::Command;
 use quorate_raft::{Change, Configuration, Index, MemberId, Node, Outcome, Time};
@@ -55,6 +55,8 @@ pub enum Work {
     Completion(Completion),
     /// Somebody wants to know.
     Status(oneshot::Sender<StatusView>),
+    /// Who holds these elections.
+    Leaders(Vec<String>, oneshot::Sender<Vec<ElectionLeader>>),
     /// Become the first member of a group.
     Bootstrap(Box<Bootstrap>, oneshot::Sender<Result<(), String>>),
     /// Change the membership.
@@ -72,7 +74,7 @@ pub enum Work {
     /// The first authenticated message of a cluster reached this blank member: true once the id is
     /// durable.
     LearnCluster(u128, std_mpsc::Sender<bool>),
-    /// End the log cleanly, and the thread.
+    /// End the log cleanly, and the loop.
     Stop,
 }
 
@@ -151,6 +153,13 @@ impl Inbox {
         assert!(pushed, "this lane has no limit");
     }
 
+    /// Who holds these elections, as of what is applied; none if the driver is gone, or has no log.
+    pub async fn leaders(&self, elections: Vec<String>) -> Option<Vec<ElectionLeader>> {
+        let (sender, receiver) = oneshot::channel();
+        self.push(Work::Leaders(elections, sender));
+        receiver.await.ok()
+    }
+
     /// The member as it is now; none if the driver is gone.
     pub async fn status(&self) -> Option<StatusView> {
         let (sender, receiver) = oneshot::channel();
@@ -204,7 +213,7 @@ pub enum Ended {
 }
 
 impl Driver {
-    /// Puts the parts together; [`Driver::run`] is the thread.
+    /// Puts the parts together; [`Driver::run`] is the task.
     #[must_use]
     pub fn new(
         member: Member<FsDisk>,
@@ -301,6 +310,9 @@ impl Driver {
             Work::Completion(completion) => self.completed(completion, actions),
             // Whoever asked may be gone by now.
             Work::Status(sender) => drop(sender.send(self.status())),
+            Work::Leaders(names, sender) => {
+                drop(sender.send(ElectionLeader::of(self.member.replica().machine(), &names)));
+            }
             Work::Bootstrap(bootstrap, sender) => match self.bootstrap(&bootstrap, actions) {
                 Ok(()) => self.founders.push(sender),
                 // Whoever asked may be gone by now.
@@ -524,9 +536,3 @@ pub fn completion_sink(inbox: &Inbox) -> Box<dyn FnMut(Completion) + Send> {
     let inbox = inbox.clone();
     Box::new(move |completion| inbox.push(Work::Completion(completion)))
 }
-
-// The log is a real one here; the simulator has a loop of its own.
-const _: fn() = || {
-    fn is_disk<D: Disk>() {}
-    is_disk::<FsDisk>();
-};

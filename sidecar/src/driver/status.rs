@@ -3,7 +3,7 @@
 use crate::member::Member;
 use crate::replica::Counts;
 use crate::wal::{DataDir, Disk};
-use quorate_locks::Token;
+use quorate_locks::{Machine, NameKind, Token};
 use quorate_raft::{Configuration, Index, MemberId, RoleName, Standing, Term};
 
 /// See the module.
@@ -69,6 +69,31 @@ pub struct StatusView {
     pub written_bytes: u64,
     /// Other counts since the start.
     pub counts: Counts,
+}
+
+/// Who holds an election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElectionLeader {
+    /// Its name.
+    pub election: String,
+    /// The member that the holder's session is attached to.
+    pub member: MemberId,
+    /// The holder's token.
+    pub token: Token,
+}
+
+impl ElectionLeader {
+    /// Of these names, those that are elections and held.
+    pub(super) fn of(machine: &Machine, names: &[String]) -> Vec<ElectionLeader> {
+        let leader = |name: &String| {
+            let view = machine.name(name).filter(|view| view.kind == NameKind::Election)?;
+            let holder = view.holder?;
+            let session = machine.session(holder.session)?;
+            let member = MemberId(session.attachment().member);
+            Some(ElectionLeader { election: name.clone(), member, token: holder.token })
+        };
+        names.iter().filter_map(leader).collect()
+    }
 }
 
 impl StatusView {

@@ -20,6 +20,7 @@ mod outbox;
 mod server;
 
 pub use address::Addresses;
+pub(crate) use address::can_be_dialled;
 pub use known::Boot;
 pub use server::PeerService;
 
@@ -92,7 +93,7 @@ pub struct PeerOptions {
     pub metrics: Arc<Metrics>,
 }
 
-/// Whoever hears what peers say. Called on the threads of the sockets: nothing here may block, but
+/// Whoever hears what peers say. Called on the thread of the sockets: nothing here may block, but
 /// for [`PeerSink::cluster_learned`].
 pub trait PeerSink: Send + Sync + 'static {
     /// A message from a member that proved who it is.
@@ -104,8 +105,6 @@ pub trait PeerSink: Send + Sync + 'static {
     /// This blank member was called by its id in the name of this cluster. True once that is
     /// durable. May wait for the disk.
     fn cluster_learned(&self, cluster: u128) -> bool;
-    /// A member introduced itself under this name.
-    fn name_learned(&self, peer: MemberId, name: &str);
     /// One line for the log.
     fn reported(&self, line: String);
 }
@@ -480,7 +479,6 @@ impl Shared {
         if met == Met::Restarted {
             self.sink.restarted(member);
         }
-        self.sink.name_learned(member, &name);
         Ok((number, sign))
     }
 

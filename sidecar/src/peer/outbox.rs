@@ -1,4 +1,4 @@
-//! What waits to be sent to one peer: filled by the driver's thread, emptied by the stream that was
+//! What waits to be sent to one peer: filled by the driver, emptied by the stream that was
 //! dialled last.
 //!
 //! Bounded by messages and bytes; what does not fit is dropped and counted, since Raft and the

@@ -23,7 +23,6 @@ enum Heard {
     Lost(MemberId),
     Restarted(MemberId),
     Cluster(u128),
-    Name(MemberId, String),
     Line(String),
 }
 
@@ -49,9 +48,6 @@ impl PeerSink for Ear {
     fn cluster_learned(&self, cluster: u128) -> bool {
         self.tell(Heard::Cluster(cluster));
         true
-    }
-    fn name_learned(&self, peer: MemberId, name: &str) {
-        self.tell(Heard::Name(peer, name.to_owned()));
     }
     fn reported(&self, line: String) {
         self.tell(Heard::Line(line));
@@ -190,6 +186,13 @@ impl Member {
         self.peers.configuration(ids.iter().map(|id| (MemberId(*id), name(*id))).collect());
     }
 
+    /// Whether a peer dialled, under its name.
+    fn is_heard(&self, from: u128) -> bool {
+        let peers = self.peers.connected();
+        let is = |peer: &PeerState| peer.member == MemberId(from) && peer.name == name(from);
+        peers.iter().any(|peer| is(peer) && peer.inbound)
+    }
+
     fn is_connected(&self, to: u128) -> bool {
         let peers = self.peers.connected();
         peers.iter().any(|peer| peer.member == MemberId(to) && peer.outbound && peer.inbound)
@@ -312,7 +315,7 @@ fn a_blank_member_learns_its_cluster_and_answers() {
     first.dial(&[1, 2]);
     first.peers.send(MemberId(2), PeerMessage::Heartbeat(beat(1)));
     blank.hears(|heard| *heard == Heard::Cluster(CLUSTER));
-    blank.hears(|heard| *heard == Heard::Name(MemberId(1), name(1)));
+    until("its name is known", || blank.is_heard(1));
     blank.hears_beat(1, 1);
     // It knows nobody's configuration, and answers whoever called.
     blank.peers.send(MemberId(1), PeerMessage::Heartbeat(beat(2)));
@@ -606,7 +609,7 @@ fn a_shown_address_comes_first_and_the_settings_second() {
     let _third = ports.start(setup(3));
     let second = ports.start(Setup { shown: shows(&ports, 3), ..setup(2) });
     second.dial(&[1, 2]);
-    first.hears(|heard| matches!(heard, Heard::Name(peer, _) if *peer == MemberId(2)));
+    until("the second dials", || first.is_heard(2));
     first.dial(&[1, 2]);
     // By its name in the domain, if this machine's resolver knows such names.
     match std::net::ToSocketAddrs::to_socket_addrs("member-2.localhost:1") {

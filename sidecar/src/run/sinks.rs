@@ -50,10 +50,6 @@ impl PeerSink for Sink {
         receiver.recv_timeout(LEARN_MAX).unwrap_or(false)
     }
 
-    fn name_learned(&self, _peer: MemberId, _name: &str) {
-        // Names come from the configuration; until there is one, the transport keeps them itself.
-    }
-
     fn reported(&self, line: String) {
         (self.report)(line);
     }

@@ -7,7 +7,7 @@
 
 use super::rival::{self, Held};
 use super::space::{PATIENCE, Space, until};
-use quorate_tests::load::{Caller, Fact, Failed, Gaps, History, Prober, boottime_ns};
+use quorate_tests::load::{Caller, Fact, Failed, Failure, Gaps, History, Prober, boottime_ns};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -135,11 +135,24 @@ impl<'a> Load<'a> {
 
     /// No call at any pod but these failed since `from`.
     pub(super) fn none_failed(&self, from: u64, without: &[&str]) -> Result<(), String> {
+        self.none_failed_but(from, without, &BTreeMap::new())
+    }
+
+    /// The same; at some pods, only calls count that were begun after a moment.
+    pub(super) fn none_failed_but(
+        &self,
+        from: u64,
+        without: &[&str],
+        back: &BTreeMap<String, u64>,
+    ) -> Result<(), String> {
         let now = boottime_ns();
         for (pod, gaps) in self.others(without) {
-            let failed = gaps.failed(from, now);
-            if let Some(first) = failed.first() {
-                return Err(format!("{} calls at {pod} failed, the first: {first}", failed.len()));
+            let back = back.get(pod).copied().unwrap_or(0);
+            let mut failed = gaps.failed(from, now);
+            failed.retain(|failure| failure.begun > back);
+            if let Some(Failure { begun, ended, why }) = failed.first() {
+                let (count, took) = (failed.len(), ms(ended - begun));
+                return Err(format!("{count} calls at {pod} failed, one after {took}: {why}"));
             }
         }
         Ok(())

@@ -7,11 +7,13 @@
 
 mod control;
 mod faults;
+mod hands;
 mod load;
 mod operator;
 mod refused;
 mod rival;
 mod rolls;
+mod service;
 mod size;
 mod space;
 mod stage;
@@ -57,9 +59,13 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "application-killed", run: |stage| Box::pin(faults::application(stage)) },
     Scenario { name: "pod-deleted", run: |stage| Box::pin(faults::pod_deleted(stage)) },
     Scenario { name: "claim-deleted", run: |stage| Box::pin(faults::claim_deleted(stage)) },
+    Scenario { name: "leader-service", run: |stage| Box::pin(service::leader(stage)) },
     Scenario { name: "api-server-stopped", run: |stage| Box::pin(control::server_stopped(stage)) },
     Scenario { name: "template-rolled", run: |stage| Box::pin(rolls::template(stage)) },
     Scenario { name: "template-bad", run: |stage| Box::pin(rolls::bad_template(stage)) },
+    Scenario { name: "image-bad", run: |stage| Box::pin(rolls::bad_image(stage)) },
+    Scenario { name: "hostile-hand", run: |stage| Box::pin(hands::hostile(stage)) },
+    Scenario { name: "nodes-drained", run: |stage| Box::pin(hands::drain(stage)) },
     Scenario { name: "operator-killed", run: |stage| Box::pin(control::operator_killed(stage)) },
     Scenario { name: "two-operators", run: |stage| Box::pin(control::two_operators(stage)) },
     Scenario { name: "at-rest", run: |stage| Box::pin(control::at_rest(stage)) },

@@ -36,7 +36,8 @@ pub(super) async fn template(stage: &Stage) -> Result<String, String> {
     let begun = Instant::now();
     let before = uids(&space.pods().await?);
     let looked = boottime_ns();
-    let mut roll = Roll { before, order: Vec::new(), gap: 0, looked, away: Vec::new() };
+    let (order, back) = Default::default();
+    let mut roll = Roll { before, order, gap: 0, looked, away: Vec::new(), back };
     space.apply(changed("blue"))?;
     until("all pods are exchanged", PATIENCE * 2, async || {
         // What it finds wrong ends the scenario, not the wait.
@@ -75,6 +76,8 @@ struct Roll {
     looked: u64,
     /// Whose turn it was then.
     away: Vec<String>,
+    /// When each that was away was seen so last: a call from before may fail later.
+    back: BTreeMap<String, u64>,
 }
 
 impl Roll {
@@ -90,9 +93,10 @@ impl Roll {
         // One that just came back was away for a part of the time since the last look.
         let without: Vec<&str> =
             away.iter().copied().chain(self.away.iter().map(String::as_str)).collect();
-        load.none_failed(self.looked, &without)?;
+        load.none_failed_but(self.looked, &without, &self.back)?;
         self.gap = self.gap.max(load.gap(self.looked, &without));
         self.looked = boottime_ns();
+        self.back.extend(without.iter().map(|name| ((*name).to_owned(), self.looked)));
         self.away = away.into_iter().map(str::to_owned).collect();
         for pod in pods.iter().filter(|pod| self.before.get(&pod.name) != Some(&pod.uid)) {
             if !self.order.contains(&pod.name) {
@@ -136,6 +140,44 @@ pub(super) async fn bad_template(stage: &Stage) -> Result<String, String> {
     let checked = load.finish().await?;
     let halted = format!("halted after one pod, healed {healed:.1} s after the revert");
     Ok(format!("{halted}; {checked} acknowledged, 0 lost"))
+}
+
+/// A sidecar image that cannot be had touches nobody; a revert is all it takes.
+pub(super) async fn bad_image(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "badimage", managed(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let before = space.pods().await?;
+    let from = boottime_ns();
+    let mut spec = managed(3);
+    spec["sidecar"] = json!({"image": "quorate.test/missing:1"});
+    space.apply(spec)?;
+    let begun = Instant::now();
+    let why = until("the update is halted", PATIENCE, async || {
+        let raft = space.raft().await?;
+        let all = raft["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let halted = all.iter().find(|one| one["type"] == "Stalled" && one["status"] == "True");
+        let halted = halted.filter(|one| one["reason"] == "UpdateHalted");
+        let why = halted.and_then(|one| one["message"].as_str().map(str::to_owned));
+        why.ok_or_else(|| format!("{all:?}"))
+    })
+    .await?;
+    let halted = seconds(begun);
+    if !why.contains("quorate.test/missing:1") {
+        return Err(format!("the condition does not name the image: {why}"));
+    }
+    space.apply(managed(3))?;
+    space.settled(3).await?;
+    for old in &before {
+        let new = space.pod(&old.name).await?;
+        if new.uid != old.uid || new.restarts("quorate") != old.restarts("quorate") {
+            return Err(format!("{} was touched", old.name));
+        }
+    }
+    load.succeed().await?;
+    load.none_failed(from, &[])?;
+    let checked = load.finish().await?;
+    Ok(format!("halted after {halted:.1} s, no sidecar touched; {checked} acknowledged, 0 lost"))
 }
 
 /// The sidecar's image changes in place: applications run on, and keep their sessions.

@@ -160,9 +160,12 @@ impl<'a> Space<'a> {
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 
-    /// The pods, by name; links to their sockets are made anew on the way.
+    /// The members' pods, by name; links to their sockets are made anew on the way.
     pub(super) async fn pods(&self) -> Result<Vec<Pod>, String> {
-        let mut pods: Vec<Pod> = self.list("pods").await?.into_iter().map(Pod::new).collect();
+        let list = self.list("pods").await?.into_iter();
+        // Another pod of the operator's fetches an image, for moments.
+        let members = list.filter(|pod| pod["metadata"]["labels"]["quorate.dev/component"] == "member");
+        let mut pods: Vec<Pod> = members.map(Pod::new).collect();
         pods.sort_by(|one, other| one.name.cmp(&other.name));
         pods.iter().filter(|pod| !pod.node.is_empty()).try_for_each(|pod| self.link(pod))?;
         Ok(pods)

@@ -1,0 +1,98 @@
+//! What people do to a RaftCluster's objects, and to the nodes, beside its own resource.
+
+use super::load::{Load, ms};
+use super::seconds;
+use super::size::PLANNED_MAX;
+use super::space::{NAME, PATIENCE, Space, standalone, until};
+use super::stage::Stage;
+use quorate_tests::load::boottime_ns;
+use std::time::Instant;
+
+/// Somebody edits what is the operator's: everything comes back as the resource wants it.
+pub(super) async fn hostile(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "hostile", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    load.keep("demo-2", 20).await?;
+    let begun = Instant::now();
+    let removed = |kind: &str| space.kubectl(&["delete", kind, NAME, "--wait=false"]).map(drop);
+    removed("pdb")?;
+    space.settled(3).await?;
+    until("the budget is back", PATIENCE, async || space.kubectl(&["get", "pdb", NAME])).await?;
+    let grace = "{\"spec\":{\"template\":{\"spec\":{\"terminationGracePeriodSeconds\":7}}}}";
+    space.kubectl(&["patch", "statefulset", NAME, "--type=merge", "-p", grace])?;
+    let place = "jsonpath={.spec.template.spec.terminationGracePeriodSeconds}";
+    until("the template is as before", PATIENCE, async || {
+        let now = space.kubectl(&["get", "statefulset", NAME, "-o", place])?;
+        if now == "30" { Ok(()) } else { Err(now) }
+    })
+    .await?;
+    // A majority is away for as long as its pods take to come back.
+    space.kubectl(&["scale", "statefulset", NAME, "--replicas=1"])?;
+    until("three pods are wanted again", PATIENCE, async || {
+        let now = space.kubectl(&["get", "statefulset", NAME, "-o", "jsonpath={.spec.replicas}"])?;
+        if now == "3" { Ok(()) } else { Err(now) }
+    })
+    .await?;
+    space.settled(3).await?;
+    // Its pods are kept for the set that comes after it.
+    space.kubectl(&["delete", "statefulset", NAME, "--cascade=orphan"])?;
+    until("there is a set again", PATIENCE, async || {
+        space.kubectl(&["get", "statefulset", NAME]).map(drop)
+    })
+    .await?;
+    space.settled(3).await?;
+    let took = seconds(begun);
+    load.succeed().await?;
+    let claims = space.claims().await?;
+    if claims.len() != 3 {
+        return Err(format!("each of three members has a disk, and there are {claims:?}"));
+    }
+    let checked = load.finish().await?;
+    Ok(format!(
+        "budget, template, size and the set itself were back after {took:.1} s; {checked} \
+         acknowledged, 0 lost"
+    ))
+}
+
+/// Each node is drained in turn, as for its maintenance: one member is away at a time.
+pub(super) async fn drain(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "drained", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let mut told = Vec::new();
+    for pod in space.pods().await? {
+        let (from, begun) = (boottime_ns(), Instant::now());
+        let drained = drain_one(&space, &pod.node).await;
+        stage.kubectl(&["uncordon", &pod.node])?;
+        drained?;
+        space.settled(3).await?;
+        load.succeed().await?;
+        load.none_failed(from, &[&pod.name])?;
+        let gap = load.gap(from, &[&pod.name]);
+        if gap > PLANNED_MAX {
+            return Err(format!("{}: a gap of {} at other pods", pod.node, ms(gap)));
+        }
+        told.push(format!("{} {:.1} s gap {}", pod.node, seconds(begun), ms(gap)));
+    }
+    let checked = load.finish().await?;
+    Ok(format!("{}; {checked} acknowledged, 0 lost", told.join(", ")))
+}
+
+async fn drain_one(space: &Space<'_>, node: &str) -> Result<(), String> {
+    space.stage.kubectl(&["cordon", node])?;
+    let pods: Vec<_> = space.pods().await?.into_iter().filter(|pod| pod.node == node).collect();
+    let flags = ["--delete-emptydir-data", "--ignore-daemonsets", "--timeout=60s"];
+    let selector = format!("--pod-selector=quorate.dev/cluster={NAME}");
+    let words = [&["drain", node], &flags[..], &[selector.as_str()]].concat();
+    // kubectl waits for a budget that is closed just now; what it is refused, it asks again.
+    space.stage.kubectl(&words)?;
+    for pod in pods {
+        until("the pod has left the node", PATIENCE, async || {
+            let now = space.pod(&pod.name).await?;
+            if now.uid == pod.uid { Err(format!("{} is there", pod.name)) } else { Ok(()) }
+        })
+        .await?;
+    }
+    Ok(())
+}
