@@ -9,9 +9,7 @@ use crate::certificates::{Issued, is_due};
 use crate::observed::{Configuration, Follower, Identity, Member};
 use hyper_util::rt::TokioIo;
 use quorate_proto::admin::members_client::MembersClient;
-use quorate_proto::admin::{
-    ElectionLeader, MemberAddress, StatusRequest, StatusResponse, Voter,
-};
+use quorate_proto::admin::{ElectionLeader, MemberAddress, StatusRequest, StatusResponse, Voter};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::TLS13;
@@ -130,11 +128,7 @@ impl Admins {
     ///
     /// # Errors
     /// Why it did not answer, in words.
-    pub async fn status(
-        &self,
-        target: &Target,
-        request: StatusRequest,
-    ) -> Result<Member, String> {
+    pub async fn status(&self, target: &Target, request: StatusRequest) -> Result<Member, String> {
         let ask = async {
             let mut client = MembersClient::new(self.channel(target).await?);
             let answer = client.status(guarded(target, request)?).await;

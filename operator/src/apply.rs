@@ -129,10 +129,7 @@ impl Pass<'_> {
             "metadata": { "uid": uid, "resourceVersion": version },
             "spec": { "replicas": replicas },
         });
-        let params = PatchParams {
-            field_manager: Some(MANAGER.into()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let name = self.wanted.name();
         sets.patch(&name, &params, &Patch::Merge(&patch)).await.map_err(words)?;
         Ok(())

@@ -4,11 +4,14 @@
 
 use crate::admin::{Target, address};
 use crate::build::{
-    LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, PULL, REPLACES, SIDECAR, TEMPLATE_HASH, VOLUME, Wanted,
+    LABEL_CLUSTER, LABEL_COMPONENT, LABEL_UID, PULL, REPLACES, SIDECAR, TEMPLATE_HASH, VOLUME,
+    Wanted,
 };
 use crate::context::Context;
 use crate::crd::{MemberStatus, RaftCluster};
-use crate::observed::{Budget, Claim, Cluster, Identity, Member, Observed, Ordinal, Pod, Pull, Set};
+use crate::observed::{
+    Budget, Claim, Cluster, Identity, Member, Observed, Ordinal, Pod, Pull, Set,
+};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{self, PersistentVolumeClaim};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -50,7 +53,8 @@ pub async fn observe(context: &Context, wanted: &Wanted<'_>) -> Result<Read, kub
         budgets.list(&all),
         context.stale(wanted),
     )?;
-    let is = |pod: &v1::Pod, what: &str| pod.labels().get(LABEL_COMPONENT).is_some_and(|it| it == what);
+    let is =
+        |pod: &v1::Pod, what: &str| pod.labels().get(LABEL_COMPONENT).is_some_and(|it| it == what);
     let pulls = pods.items.iter().filter(|pod| is(pod, PULL)).map(read_pull).collect();
     let by_ordinal = |pod: v1::Pod| Some((cluster.ordinal(&pod.name_any())?, pod));
     let members = pods.items.into_iter().filter(|pod| is(pod, "member"));

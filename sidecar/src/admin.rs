@@ -13,9 +13,8 @@ use quorate_proto::admin::members_server::Members;
 use quorate_proto::admin::{
     BootstrapRequest, BootstrapResponse, ChangeMembershipRequest, ChangeMembershipResponse,
     DrainRequest, DrainResponse, ElectionLeader, Follower, MemberAddress, RetireRequest,
-    RetireResponse,
-    StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
-    UndrainRequest, UndrainResponse, Voter,
+    RetireResponse, StatusRequest, StatusResponse, TransferLeadershipRequest,
+    TransferLeadershipResponse, UndrainRequest, UndrainResponse, Voter,
 };
 use quorate_raft::{Change, Configuration, Index, MemberId, Outcome, Refused, Standing};
 use std::collections::{BTreeMap, BTreeSet};

@@ -73,6 +73,8 @@ bugs! {
     RefusedEndForgotten = "refused-end-forgotten",
     /// A grant that an earlier attachment may have handed over is given back.
     OlderGrantGivenBack = "older-grant-given-back",
+    /// A grant whose token was told is given back, when an earlier call of its claim is gone.
+    HandedGrantGivenBack = "handed-grant-given-back",
     /// A refused claim of which another copy may follow is not withdrawn.
     RefusedCopyStays = "refused-copy-stays",
     /// An entry of an older leader is waited for.

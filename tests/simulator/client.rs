@@ -2,7 +2,7 @@
 //! deadline.
 //!
 //! It behaves as the client library does: the same request id after a broken connection, Resume
-//! with the last known generation, a new session when the old one is gone. What it believes to hold
+//! with the last known generation, now and then the same id again after a call that it gave up, a new session when the old one is gone. What it believes to hold
 //! is what the checker compares.
 
 use crate::simulator::history::ClaimId;
@@ -336,7 +336,16 @@ impl Client {
             Some(Stage::Held(_, until)) => {
                 deeds.push(Deed::Wake(until.since(now).clamp(MILLI, 100 * MILLI)));
             }
-            Some(Stage::Asked | Stage::Releasing(_)) => deeds.push(Deed::Wake(200 * MILLI)),
+            Some(Stage::Asked) => {
+                // Its caller gives the call up, and asks again under the same id.
+                if self.random.permille(100) {
+                    let call = self.task.as_ref().map(|task| task.call);
+                    deeds.extend(call.map(|call| Deed::Send(Event::Gone(call))));
+                    self.ask(deeds);
+                }
+                deeds.push(Deed::Wake(200 * MILLI));
+            }
+            Some(Stage::Releasing(_)) => deeds.push(Deed::Wake(200 * MILLI)),
         }
     }
 

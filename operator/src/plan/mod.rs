@@ -22,7 +22,11 @@ pub fn plan(o: &Observed) -> Plan {
     if o.cluster.spec.paused {
         return Plan::new(Step::Rest, "spec.paused is set: nothing is changed");
     }
-    let first = settle(o).or_else(|| route(o)).or_else(|| pods::stop(o)).or_else(|| set(o)).or_else(|| birth(o));
+    let first = settle(o)
+        .or_else(|| route(o))
+        .or_else(|| pods::stop(o))
+        .or_else(|| set(o))
+        .or_else(|| birth(o));
     let plan = first.or_else(|| pods::grow(o)).unwrap_or_else(|| match o.leader() {
         Some((ordinal, leader)) => led(&group::Group::new(o, ordinal, leader)),
         None => pods::without_quorum(o),

@@ -176,7 +176,8 @@ fn renew(o: &Observed, ordinal: Ordinal, pod: &Pod, why: &str) -> Plan {
     // A deleted volume goes with its pod, but not with its image.
     let condemned = o.condemned(ordinal);
     let image = image_only(o, pod) || condemned && pod.image != o.cluster.image;
-    if image && !pod.running_image.is_empty()
+    if image
+        && !pod.running_image.is_empty()
         && let Some(plan) = fetch(o, &pod.node)
     {
         return plan.as_part_of(Work::Roll, [ordinal]);

@@ -127,11 +127,7 @@ impl World {
         // Nor does any tell of a vote that is about to be given, if another operator removes the pod
         // meanwhile: the Lease keeps two from that.
         let disk = self.claims.get(&ordinal).and_then(|claim| claim.disk);
-        let gives = |pending: &Pending| match &pending.plan.step {
-            Step::Change { voters, .. } => disk.is_some_and(|id| voters.contains_key(&id)),
-            _ => false,
-        };
-        if self.pending.iter().flatten().any(gives) {
+        if disk.is_some_and(|id| self.is_to_vote(id)) {
             return;
         }
         let beyond = self.set.as_ref().is_none_or(|set| set.replicas <= ordinal);
@@ -164,13 +160,22 @@ impl World {
         self.disk(ordinal).into_iter().for_each(how);
     }
 
+    /// Whether a vote is about to be given to a disk.
+    fn is_to_vote(&self, id: Identity) -> bool {
+        let gives = |pending: &Pending| match &pending.plan.step {
+            Step::Change { voters, .. } => voters.contains_key(&id),
+            _ => false,
+        };
+        self.pending.iter().flatten().any(gives)
+    }
+
     fn may_lose(&mut self, ordinal: Ordinal) -> bool {
         let birth = self.cluster.status.birth.as_ref();
         let Some(id) = self.claims.get(&ordinal).and_then(|claim| claim.disk) else { return true };
         // Without a confirmed foundation nothing was promised, unless the resource is a new one.
         let founded =
             birth.is_some_and(|birth| birth.confirmed) || self.cluster.spec.adopt_existing;
-        let safe = self.left_without(id).is_none();
+        let safe = self.left_without(id).is_none() && !self.is_to_vote(id);
         if !safe && !founded {
             // An operator that saw the foundation is not to confirm it any more.
             self.seen.clear();

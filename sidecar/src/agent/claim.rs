@@ -5,7 +5,7 @@
 
 use super::alarm::Alarm;
 use super::operation::{Purpose, Wait};
-use super::session::{Attached, missing};
+use super::session::{Attached, Session, missing};
 use super::{Agent, Bond, Call, CallId, ClaimRequest, ConnectionId, Told};
 use crate::planted::{self, Bug};
 use crate::reason::{Failure, Reason};
@@ -13,6 +13,7 @@ use quorate_locks::{
     Cause, Claim, Command, Generation, Key, Machine, Mode, Outcome, RequestId, SessionId, Token,
 };
 use quorate_raft::Time;
+use std::collections::BTreeSet;
 
 /// How far a claim is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,13 +129,21 @@ impl Agent {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(Call::Claim(pending)) = self.calls.get_mut(&call) else { return };
         let claim = &pending.claim;
+        let request = claim.request;
+        if session.withdrawn.contains(&request) && !planted::is(Bug::HandedGrantGivenBack) {
+            // The id is about to end, and a grant of it to be given back: nobody is told of one.
+            if let Some(older) = session.claims.remove(&request).filter(|older| *older != call) {
+                self.claim_over(older, Reason::SessionMoved);
+            }
+            return self.claim_done(now, call, Ok(Some(Told::Lost(Reason::NotHolder))));
+        }
         let (id, generation) = (session.id, session.generation);
         pending.session = Some((id, generation));
         let any = planted::is(Bug::OlderGrantGivenBack);
         pending.own = claim.request >= session.own_requests || any;
         pending.state = ClaimState::Asked;
         let stream = pending.stream;
-        let (request, ttl_ms) = (claim.request, session.ttl_ms);
+        let ttl_ms = session.ttl_ms;
         let older = session.claims.insert(request, call);
         if pending.stream {
             session.keepers.insert(call);
@@ -238,6 +247,7 @@ impl Agent {
         }
         let Some(Call::Claim(claim)) = self.calls.get(&call) else { return };
         let Some(session) = self.sessions.get_mut(&claim.claim.key) else { return };
+        session.handed.insert(claim.claim.request);
         if claim.stream {
             self.tell(call, Told::Granted(token, view));
         } else {
@@ -254,6 +264,10 @@ impl Agent {
         token: Token,
         cause: Cause,
     ) {
+        let key = self.by_id.get(&session);
+        if let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) {
+            session.handed.remove(&request);
+        }
         let Some(call) = self.call_of(session, request) else { return };
         let Some(Call::Claim(claim)) = self.calls.get(&call) else { return };
         if claim.state == ClaimState::Granted(token) {
@@ -300,18 +314,44 @@ impl Agent {
         let Some(Call::Claim(claim)) = self.calls.remove(&call) else { return };
         self.unlink(call, &claim);
         let key = claim.claim.key;
-        let alone = self.sessions.get(&key).is_some_and(|s| s.of_claim && s.keepers.is_empty());
-        if alone {
+        if self.sessions.get(&key).is_some_and(Session::is_over) {
             self.end_session(now, key);
         }
         self.finish(call, answer);
+    }
+
+    fn attachment_of(&mut self, wait: &Wait) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(&wait.key)?;
+        (session.id == wait.session && session.generation == wait.generation).then_some(session)
+    }
+
+    /// The end of a claim is under way.
+    pub(super) fn withdraw(&mut self, wait: &Wait) {
+        if let Some(session) = self.attachment_of(wait) {
+            session.withdrawn.insert(wait.request);
+        }
+    }
+
+    /// The end of a claim is definite, or given up.
+    pub(super) fn withdrawn(&mut self, wait: &Wait) {
+        if let Some(session) = self.attachment_of(wait) {
+            session.withdrawn.remove(&wait.request);
+        }
+    }
+
+    /// Whether the token of this claim was told in this attachment, and has not ended: then its
+    /// client may count on it, whatever became of the calls that asked for it.
+    fn is_handed(&self, key: Key, request: RequestId) -> bool {
+        let session = self.sessions.get(&key);
+        session.is_some_and(|session| session.handed.contains(&request))
+            && !planted::is(Bug::HandedGrantGivenBack)
     }
 
     fn wait_of(claim: &ClaimCall, call: Option<CallId>) -> Option<Wait> {
         let (session, generation) = claim.session?;
         let ClaimRequest { key, request, name, .. } = &claim.claim;
         let (key, request, name, own) = (*key, *request, name.clone(), claim.own);
-        Some(Wait { call, key, session, generation, request, name, own })
+        Some(Wait { call, key, session, generation, request, name, own, wished: false })
     }
 
     /// The client will send no more: what it holds is released, what it waits for is cancelled.
@@ -325,7 +365,7 @@ impl Agent {
         let Some(mut wait) = Agent::wait_of(claim, Some(call)) else {
             return self.claim_done(now, call, Ok(Some(Told::Released)));
         };
-        wait.own = true;
+        wait.wished = true;
         claim.state = ClaimState::Closing;
         if let Some(ticket) = operation {
             self.abandon(ticket);
@@ -342,6 +382,7 @@ impl Agent {
         self.unlink(call, &claim);
         let Some(wait) = Agent::wait_of(&claim, None) else { return };
         let waits = matches!(claim.state, ClaimState::Asked | ClaimState::Queued);
+        let waits = waits && !self.is_handed(wait.key, wait.request);
         if waits && !planted::is(Bug::GoneClaimStays) {
             self.start_cancel(now, wait);
         }
@@ -357,6 +398,7 @@ impl Agent {
     ) {
         let Some(Call::Claim(claim)) = self.calls.remove(&call) else { return };
         self.unlink(call, &claim);
+        let definite = definite || self.is_handed(claim.claim.key, claim.claim.request);
         let failure = if definite {
             failure
         } else {
@@ -408,11 +450,13 @@ impl Agent {
                 }
                 self.hand(now, call, *token);
             }
-            (_, Outcome::Granted { token }) if wait.own => {
+            (_, Outcome::Granted { token })
+                if wait.wished || wait.own && !self.is_handed(wait.key, wait.request) =>
+            {
                 self.start_give_back(now, wait, *token);
             }
-            // Its client may have the token from an earlier attachment: it ends by the client, or
-            // with the session.
+            // Its client has the token, or may have it from an earlier attachment: it ends by the
+            // client, or with the session.
             (None, Outcome::Granted { .. }) => {}
             (Some((call, ClaimState::WaitOver)), _) => {
                 self.claim_done(now, call, Err(wait_expired()));
@@ -426,10 +470,7 @@ impl Agent {
     pub(super) fn given_back(&mut self, now: Time, call: Option<CallId>, wait: &Wait) {
         if let Some(call) = call {
             self.claim_done(now, call, Ok(Some(Told::Released)));
-        } else if self
-            .sessions
-            .get(&wait.key)
-            .is_some_and(|s| s.id == wait.session && s.of_claim && s.keepers.is_empty())
+        } else if self.sessions.get(&wait.key).is_some_and(|s| s.id == wait.session && s.is_over())
         {
             self.end_session(now, wait.key);
         }
@@ -455,19 +496,22 @@ impl Agent {
 
     /// After a snapshot: claims that were decided inside it.
     pub(super) fn claims_restored(&mut self, key: Key, machine: &Machine) {
-        let Some(session) = self.sessions.get(&key) else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
         let id = session.id;
+        let held: BTreeSet<RequestId> = { machine.session(id).into_iter() }
+            .flat_map(|session| session.grants().map(|grant| grant.request))
+            .collect();
+        session.handed.retain(|request| held.contains(request));
         let claims: Vec<(RequestId, CallId)> =
             session.claims.iter().map(|(request, call)| (*request, *call)).collect();
         for (request, call) in claims {
             let Some(Call::Claim(claim)) = self.calls.get(&call) else { continue };
-            let held = machine
-                .session(id)
-                .is_some_and(|session| session.grants().any(|grant| grant.request == request));
             match claim.state {
                 // Asked again, the same id gets the same answer: granted, queued, or over.
                 ClaimState::Queued => self.claims_again.push(call),
-                ClaimState::Granted(_) if !held => self.claim_over(call, Reason::NotHolder),
+                ClaimState::Granted(_) if !held.contains(&request) => {
+                    self.claim_over(call, Reason::NotHolder)
+                }
                 _ => {}
             }
         }

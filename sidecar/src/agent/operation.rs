@@ -65,9 +65,11 @@ pub(super) struct Wait {
     pub(super) generation: Generation,
     pub(super) request: RequestId,
     pub(super) name: String,
-    /// The claim was first made in this attachment, or its client asked for its end: a grant of it
-    /// may be given back.
+    /// The claim was first made in this attachment: a grant of it that was told to nobody may be
+    /// given back.
     pub(super) own: bool,
+    /// Its client asked for its end: a grant of it may be given back, told or not.
+    pub(super) wished: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,11 +263,17 @@ impl Agent {
         let late = now >= operation.started.after(self.timing.unavailable_ns);
         if late && operation.purpose.waiting_call().is_some() {
             let definite = operation.transmissions == 0;
+            // What becomes of a claim is said where it is withdrawn.
+            let claim = matches!(operation.purpose, Purpose::Claim { .. });
+            let again = if claim && !definite {
+                ""
+            } else {
+                "; try again with the same key and request_id"
+            };
             let failure = Failure::new(
                 Reason::NoQuorum,
                 format!(
-                    "the group had no leader with a majority for {} ms; try again with the same \
-                     key and request_id",
+                    "the group had no leader with a majority for {} ms{again}",
                     self.timing.unavailable_ns / 1_000_000
                 ),
             );
@@ -297,6 +305,9 @@ impl Agent {
             }
             purpose => {
                 self.abandon(ticket);
+                if let Purpose::Cancel(wait) | Purpose::GiveBack { wait, .. } = &purpose {
+                    self.withdrawn(wait);
+                }
                 if let Some(call) = purpose.call() {
                     self.finish(call, Err(failure));
                 }
@@ -389,8 +400,14 @@ impl Agent {
                 let copies = operation.transmissions > 1;
                 self.claim_answered(now, call, outcome, (copies, machine));
             }
-            (Purpose::Cancel(wait), Some(outcome)) => self.cancelled(now, wait, outcome),
-            (Purpose::GiveBack { call, wait }, Some(_)) => self.given_back(now, call, &wait),
+            (Purpose::Cancel(wait), Some(outcome)) => {
+                self.withdrawn(&wait);
+                self.cancelled(now, wait, outcome);
+            }
+            (Purpose::GiveBack { call, wait }, Some(_)) => {
+                self.withdrawn(&wait);
+                self.given_back(now, call, &wait);
+            }
             (Purpose::Release { call }, Some(outcome)) => self.finish(
                 call,
                 match outcome {
@@ -459,6 +476,7 @@ impl Agent {
 
     /// Cancels a claim until that is definite.
     pub(super) fn start_cancel(&mut self, now: Time, wait: Wait) {
+        self.withdraw(&wait);
         let Wait { session, generation, request, .. } = wait;
         let command = Command::Cancel { session, generation, request };
         self.start(now, &command, Purpose::Cancel(wait));
@@ -466,6 +484,7 @@ impl Agent {
 
     /// Gives back a grant until that is definite.
     pub(super) fn start_give_back(&mut self, now: Time, wait: Wait, token: Token) {
+        self.withdraw(&wait);
         let command = Command::Release {
             session: wait.session,
             generation: wait.generation,

@@ -43,6 +43,10 @@ pub(super) struct Session {
     /// The calls that keep it renewed: Open, Resume, Hold, Participate.
     pub(super) keepers: BTreeSet<CallId>,
     pub(super) claims: BTreeMap<RequestId, CallId>,
+    /// Claims of this attachment whose grants were told, and have not ended.
+    pub(super) handed: BTreeSet<RequestId>,
+    /// Claims whose end is under way: cancelled or given back, not yet definite.
+    pub(super) withdrawn: BTreeSet<RequestId>,
     /// Request ids from here on were first used in this attachment. The token of an older one may
     /// have been handed to the client by whoever had the session before.
     pub(super) own_requests: RequestId,
@@ -102,6 +106,12 @@ impl Session {
             deadline: self.deadline,
             rides_through_failover: self.rides_through_failover,
         }
+    }
+
+    /// It came with a claim, and nobody needs it any more: nothing keeps it, and nothing that was
+    /// told is held.
+    pub(super) fn is_over(&self) -> bool {
+        self.of_claim && self.keepers.is_empty() && self.handed.is_empty()
     }
 
     /// Half of what a full deadline gives is gone without a renewal.
@@ -236,6 +246,8 @@ impl Agent {
             alarm: Time::NEVER,
             keepers: BTreeSet::new(),
             claims: BTreeMap::new(),
+            handed: BTreeSet::new(),
+            withdrawn: BTreeSet::new(),
             own_requests: attached.own_requests,
             of_claim: false,
             holders: BTreeMap::new(),
@@ -360,7 +372,8 @@ impl Agent {
 
     /// Ends a session that came with a call that is gone, unless another call has the key too.
     pub(super) fn end_unless_wanted(&mut self, now: Time, key: Key) {
-        let used = |s: &Session| !s.keepers.is_empty() || !s.claims.is_empty();
+        let used =
+            |s: &Session| !s.keepers.is_empty() || !s.claims.is_empty() || !s.handed.is_empty();
         let wanted = self.sessions.get(&key).is_some_and(used)
             || self.operations.values().any(|operation| operation.purpose.attaches(key));
         if !wanted {

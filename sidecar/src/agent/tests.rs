@@ -450,6 +450,73 @@ fn grant_of_an_earlier_attachment_is_not_given_back() {
     assert!(world.machine.name("x").is_some_and(|name| name.holder.is_some()));
 }
 
+/// Who holds the name.
+fn holder(world: &World) -> Option<SessionId> {
+    world.machine.name("x").and_then(|name| name.holder).map(|holder| holder.session)
+}
+
+#[test]
+fn repeated_claim_whose_first_call_is_withdrawn_is_told_of_no_grant() {
+    let mut world = World::new();
+    let (other, generation, token) = world.held_by_another(NameKind::Lock);
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    world.call(2, 1, hold(1, false));
+    world.serve_all();
+    world.input(Input::Gone(CallId(2)));
+    // Its Cancel is on its way; the client asks again under the same id.
+    world.call(3, 1, hold(1, false));
+    let (name, request) = ("x".to_owned(), None);
+    world.apply(&Command::Release { session: other, generation, request, name, token });
+    world.serve_all();
+    let own = world.machine.session_by_key(KEY).map(|(id, _)| id);
+    assert!(!world.is_granted(3) || holder(&world) == own, "it believes to hold, and does not");
+    assert!(world.finished.iter().any(|(call, _)| *call == CallId(3)), "it is answered");
+    assert_eq!(holder(&world), None, "nobody wants it any more");
+}
+
+#[test]
+fn what_was_told_is_not_given_back_by_a_repetition_that_is_gone() {
+    let mut world = World::new();
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    world.call(2, 1, hold(1, false));
+    world.serve_all();
+    assert!(world.is_granted(2));
+    world.input(Input::Gone(CallId(2)));
+    world.call(3, 1, hold(1, false));
+    world.input(Input::Gone(CallId(3)));
+    world.serve_all();
+    assert!(holder(&world).is_some(), "its client counts on the first answer");
+}
+
+#[test]
+fn session_of_a_hold_lasts_while_something_else_of_it_is_held() {
+    let mut world = World::new();
+    world.call(1, 1, hold(1, false));
+    world.serve_all();
+    let Request::Claim(claim) = hold(2, false) else { unreachable!("it is a claim") };
+    let (name, wait) = ("y".to_owned(), Some(SECOND));
+    let other = ClaimRequest { opening: None, stream: false, name, wait, ..claim };
+    world.call(2, 1, Request::Claim(other));
+    world.serve_all();
+    world.input(Input::HalfClose(CallId(1)));
+    world.serve_all();
+    assert_eq!(holder(&world), None, "that one was released");
+    assert!(world.lives(), "the other was told until when it holds");
+    assert!(world.machine.name("y").is_some_and(|name| name.holder.is_some()));
+}
+
+#[test]
+fn half_close_gives_back_what_a_repetition_was_told() {
+    let mut world = World::new();
+    world.call(1, 1, Request::Open(KEY, opening(false)));
+    world.call(2, 1, hold(1, false));
+    world.serve_all();
+    world.call(3, 1, hold(1, false));
+    world.input(Input::HalfClose(CallId(3)));
+    world.serve_all();
+    assert_eq!(holder(&world), None, "its client sends no more");
+}
+
 #[test]
 fn refused_claim_of_which_a_copy_may_follow_is_withdrawn() {
     let mut world = World::new();

@@ -582,7 +582,7 @@ fn a_peer_is_dialled_where_it_said_that_it_is() {
 fn a_peer_is_dialled_where_it_was_found() {
     let ports = Ports::new(3);
     let first = ports.start(Setup { addresses: Some(Addresses::default()), ..setup(1) });
-    let second = ports.start(setup(2));
+    let second = ports.start(Setup { shown: shows(&ports, 2), ..setup(2) });
     // Of somebody who is no member nothing is kept.
     first.peers.found_at(MemberId(2), shows(&ports, 2).unwrap());
     first.dial(&[1, 2]);
@@ -595,7 +595,8 @@ fn a_peer_is_dialled_where_it_was_found() {
     // While it is connected, what it is told cannot be newer.
     first.peers.found_at(MemberId(2), shows(&ports, 3).unwrap());
     second.kill();
-    let _second = ports.start(Setup { boots: boots(2), ..setup(2) });
+    let again = Setup { boots: boots(2), shown: shows(&ports, 2), ..setup(2) };
+    let _second = ports.start(again);
     until("dialled where it was", || first.is_connected(2));
 }
 

@@ -30,7 +30,8 @@ pub(super) async fn hostile(stage: &Stage) -> Result<String, String> {
     // A majority is away for as long as its pods take to come back.
     space.kubectl(&["scale", "statefulset", NAME, "--replicas=1"])?;
     until("three pods are wanted again", PATIENCE, async || {
-        let now = space.kubectl(&["get", "statefulset", NAME, "-o", "jsonpath={.spec.replicas}"])?;
+        let now =
+            space.kubectl(&["get", "statefulset", NAME, "-o", "jsonpath={.spec.replicas}"])?;
         if now == "3" { Ok(()) } else { Err(now) }
     })
     .await?;

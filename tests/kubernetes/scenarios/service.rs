@@ -10,7 +10,8 @@ use std::time::Instant;
 /// not wanted any more.
 pub(super) async fn leader(stage: &Stage) -> Result<String, String> {
     let mut spec = managed(3);
-    spec["leaderService"] = json!({"election": "demo", "ports": [{"port": 80, "targetPort": 8080}]});
+    spec["leaderService"] =
+        json!({"election": "demo", "ports": [{"port": 80, "targetPort": 8080}]});
     let space = Space::settled_new(stage, "service", spec).await?;
     let (token, name) = until("an application leads", PATIENCE, async || {
         space.said().await?.pop().ok_or_else(|| "nobody said so".to_owned())

@@ -164,7 +164,8 @@ impl<'a> Space<'a> {
     pub(super) async fn pods(&self) -> Result<Vec<Pod>, String> {
         let list = self.list("pods").await?.into_iter();
         // Another pod of the operator's fetches an image, for moments.
-        let members = list.filter(|pod| pod["metadata"]["labels"]["quorate.dev/component"] == "member");
+        let members =
+            list.filter(|pod| pod["metadata"]["labels"]["quorate.dev/component"] == "member");
         let mut pods: Vec<Pod> = members.map(Pod::new).collect();
         pods.sort_by(|one, other| one.name.cmp(&other.name));
         pods.iter().filter(|pod| !pod.node.is_empty()).try_for_each(|pod| self.link(pod))?;
