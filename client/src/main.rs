@@ -9,6 +9,7 @@ mod command;
 mod duration;
 mod exit;
 mod paint;
+mod voice;
 mod wrapper;
 
 use clap::Parser as _;

@@ -1,6 +1,8 @@
 //! Words on the terminal: standard output for answers, standard error for news. Colour on a
-//! terminal only, and never where NO_COLOR is set.
+//! terminal only, and never where NO_COLOR is set. Written at once, or by the thread of `voice` in
+//! a process that started it.
 
+use crate::voice::{self, Word};
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -37,8 +39,12 @@ pub fn ink(ink: Ink, word: &str) -> String {
 
 /// One line of an answer. False: nobody reads any more.
 pub fn line(text: &str) -> bool {
+    voice::hand_over(Word::Answer(text.to_owned())).is_none_or(|_| answer(text).is_ok())
+}
+
+fn answer(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+    writeln!(out, "{text}").and_then(|()| out.flush())
 }
 
 /// What came from others, without control characters: a name must not move the cursor.
@@ -50,18 +56,36 @@ pub fn safe(text: &str) -> String {
 
 /// One line for programs on standard error.
 pub fn raw(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}"); // Nobody may be there to read it.
+    utter(Word::Raw(text.to_owned()));
 }
 
 /// One line of news. Where the terminal stops background writers, and we are one, it is left out:
 /// it would stop us.
 pub fn say(text: &str) {
+    utter(Word::News(text.to_owned()));
+}
+
+fn utter(word: Word) {
+    if let Some(word) = voice::hand_over(word) {
+        write(&word);
+    }
+}
+
+/// Writes a word, and waits until it is written. Nobody may be there to read it.
+pub fn write(word: &Word) {
+    let _ = match word {
+        Word::Answer(text) => answer(text),
+        Word::Raw(text) => writeln!(io::stderr().lock(), "{text}"),
+        Word::News(_) if would_stop_us() => Ok(()),
+        Word::News(text) => writeln!(io::stderr().lock(), "quorate: {text}"),
+    };
+}
+
+fn would_stop_us() -> bool {
     let err = io::stderr();
     let in_background = tcgetpgrp(&err).is_ok_and(|group| group != getpgrp());
     let stops = || tcgetattr(&err).is_ok_and(|tty| tty.local_modes.contains(LocalModes::TOSTOP));
-    if !(in_background && stops()) {
-        let _ = writeln!(err.lock(), "quorate: {text}");
-    }
+    in_background && stops()
 }
 
 #[cfg(test)]

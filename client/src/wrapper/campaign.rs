@@ -7,7 +7,7 @@ use super::program;
 use super::signals::Signals;
 use crate::cli::{HoldArgs, Output};
 use crate::command::{complaint, failed};
-use crate::{exit, paint};
+use crate::{exit, paint, voice};
 use quorate_client::{Candidates, Client, Error, Session, SessionOptions, Tether, VARIABLE};
 use rustix::process::Signal;
 use std::time::Duration;
@@ -25,6 +25,8 @@ const FAREWELL_LOST: Duration = Duration::from_millis(100);
 /// A tether that is not bound by then is left out: then only the TTL ends the session of a killed
 /// wrapper.
 const TETHER_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the end waits for whoever reads our words. Nothing is held any more.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Trouble shorter than this is not worth a word.
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -59,6 +61,16 @@ struct Campaign {
 
 /// Runs the plan; the exit code.
 pub async fn run(candidates: &Candidates, plan: Plan) -> u8 {
+    // From here on no reader of our words can hold us up.
+    if let Err(error) = voice::start(paint::write) {
+        return failed(&Error::System(error.to_string()), plan.output);
+    }
+    let code = carry_out(candidates, plan).await;
+    voice::drain(LAST_WORDS);
+    code
+}
+
+async fn carry_out(candidates: &Candidates, plan: Plan) -> u8 {
     if let Some(program) = plan.hold.command.first()
         && let Err((code, why)) = program::find(program)
     {

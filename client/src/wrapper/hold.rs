@@ -66,16 +66,16 @@ impl Progress {
     }
 
     fn obey(&mut self, order: &Order, child: &ChildKeeper) {
-        if !self.end.lost {
+        // Words come after deeds.
+        self.killed = matches!(order, Order::Kill(_));
+        self.send(if self.killed { Signal::KILL } else { Signal::TERM }, child);
+        if !std::mem::replace(&mut self.end.lost, true) {
             let why = match order {
                 Order::Kill(Some(reason)) => format!("the grant is lost ({reason})"),
                 _ => "no renewal came, and the deadline is near".to_owned(),
             };
             paint::say(&format!("{why}; stopping the command"));
         }
-        self.end.lost = true;
-        self.killed = matches!(order, Order::Kill(_));
-        self.send(if self.killed { Signal::KILL } else { Signal::TERM }, child);
     }
 
     fn send(&mut self, signal: Signal, child: &ChildKeeper) {
@@ -117,8 +117,8 @@ pub async fn command(
                     }
                 }
                 Event::Suspended => {
-                    paint::say("the command holds the grant, so Ctrl-Z does not stop it");
                     child.signal(Signal::CONT);
+                    paint::say("the command holds the grant, so Ctrl-Z does not stop it");
                 }
                 Event::Ended(status) => {
                     progress.end.status = Some(status);

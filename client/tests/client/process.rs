@@ -4,6 +4,7 @@ use crate::fake::Sidecar;
 use quorate_client::clock;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs;
@@ -42,12 +43,15 @@ pub struct Wrapper {
 
 impl Wrapper {
     pub fn start(sidecar: &Sidecar, arguments: &[&str]) -> Wrapper {
-        let mut child = Command::new(QUORATE)
-            .args(arguments)
+        Wrapper::spawn(sidecar, Command::new(QUORATE).args(arguments).stderr(Stdio::piped()))
+    }
+
+    /// From a command that is, or becomes, `quorate`.
+    pub fn spawn(sidecar: &Sidecar, command: &mut Command) -> Wrapper {
+        let mut child = command
             .env("QUORATE_ENDPOINT", &sidecar.socket)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
@@ -77,6 +81,14 @@ impl Wrapper {
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         (self.child.wait().unwrap().code().unwrap_or(-1), errors)
     }
+}
+
+/// A pipe of 4 KiB, full, and the end that nobody reads.
+pub fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let size = fcntl_setpipe_size(&writer, 4096).unwrap();
+    assert_eq!(rustix::io::write(&writer, &vec![b'.'; size]).unwrap(), size);
+    (reader, writer)
 }
 
 /// Waits for the process's end; when it was seen.

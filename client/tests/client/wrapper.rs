@@ -1,7 +1,7 @@
 //! `quorate lock` and `quorate elect` with real processes, beside a fake sidecar.
 
 use crate::fake::Sidecar;
-use crate::process::{QUORATE, Scratch, Terminal, Wrapper, gone, is_gone};
+use crate::process::{QUORATE, Scratch, Terminal, Wrapper, full_pipe, gone, is_gone};
 use quorate_client::clock;
 use rustix::process::Signal;
 use std::fs;
@@ -62,6 +62,22 @@ fn without_renewals_the_tree_is_gone_before_the_deadline() {
         assert_eq!(code, 76);
         assert!(errors.contains("no renewal came"), "{errors}");
     }
+}
+
+#[test]
+fn an_unread_stderr_delays_no_signal() {
+    let scratch = Scratch::new();
+    let sidecar = Sidecar::start(&scratch.0);
+    let (_unread, full) = full_pipe();
+    let script = "trap '' TERM; sleep 1000 & echo $!; echo $$; while :; do wait; done";
+    let arguments = ["lock", "a", "--ttl", "1s", "--", "sh", "-c", script];
+    let mut wrapper = Wrapper::spawn(&sidecar, Command::new(QUORATE).args(arguments).stderr(full));
+    let (grandchild, child) = (wrapper.process(), wrapper.process());
+    sidecar.state().frozen = true;
+    let ended = gone(&child).max(gone(&grandchild));
+    let deadline_ns = sidecar.state().latest_deadline_ns;
+    assert!(ended < deadline_ns, "{} ns late", ended.saturating_sub(deadline_ns));
+    assert_eq!(wrapper.child.wait().unwrap().code(), Some(76));
 }
 
 #[test]
