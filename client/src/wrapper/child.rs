@@ -135,12 +135,13 @@ fn run(
     }
     // The receiver lives as long as the wrapper.
     let _ = events.send(Event::Started);
-    await_end(leader, events)?;
-    // Its leader is not reaped yet: the number is still the group's.
+    let ran = await_end(leader, events);
+    // Whatever happened. Its leader is not reaped yet: the number is still the group's.
     let _ = kill_process_group(leader, Signal::KILL);
     set(None);
     terminal::take_back(OsStr::new(OWN_PROGRAM), leader);
-    reap(leader)
+    let status = reap(leader);
+    ran.and(status)
 }
 
 fn spawn(start: &Start, in_front: bool) -> io::Result<Pid> {

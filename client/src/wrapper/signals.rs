@@ -21,6 +21,9 @@ impl Signals {
             // A handler stays when its stream is dropped.
             drop(signal(SignalKind::from_raw(ignored.as_raw()))?);
         }
+        // Ignored, as we may have inherited it, it would let the kernel reap the command: its exit
+        // code would be lost, and its group's number free before the group is killed.
+        drop(signal(SignalKind::child())?);
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let hangup = match is_ignored(&status, Signal::HUP) {
             true => None,

@@ -6,7 +6,7 @@ use quorate_client::clock;
 use rustix::process::Signal;
 use std::fs;
 use std::io::Read as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 #[test]
 fn the_command_sees_its_grant_and_its_exit_code_is_ours() {
@@ -42,6 +42,23 @@ fn the_rest_of_the_group_is_gone_before_the_release() {
     let mut wrapper = Wrapper::start(&sidecar, &["lock", "a", "--", "sh", "-c", script]);
     let orphan = format!("/proc/{}", wrapper.line());
     assert_eq!(wrapper.end().0, 0);
+    assert!(!fs::exists(orphan).unwrap());
+}
+
+#[test]
+fn an_ignored_sigchld_hides_no_end() {
+    let scratch = Scratch::new();
+    let sidecar = Sidecar::start(&scratch.0);
+    // Not every shell can: dash gives SIGCHLD its default back.
+    let outer = "trap '' CHLD; sed -n 's/^SigIgn:\t//p' /proc/self/status
+        exec \"$0\" lock a -- sh -c 'sleep 1000 2>/dev/null & echo $!; exit 7'";
+    let command = &mut Command::new("bash");
+    let mut wrapper =
+        Wrapper::spawn(&sidecar, command.args(["-c", outer, QUORATE]).stderr(Stdio::piped()));
+    let ignored = u64::from_str_radix(&wrapper.line(), 16).unwrap();
+    assert_eq!(ignored >> (Signal::CHILD.as_raw() - 1) & 1, 1, "the test needs it ignored");
+    let orphan = format!("/proc/{}", wrapper.line());
+    assert_eq!(wrapper.end(), (7, String::new()));
     assert!(!fs::exists(orphan).unwrap());
 }
 
