@@ -21,6 +21,9 @@ fn main() -> ExitCode {
     if let Some(code) = command::sibling::if_asked(std::env::args_os()) {
         return ExitCode::from(code);
     }
+    if let Some(code) = wrapper::guardian::if_asked(std::env::args_os()) {
+        return ExitCode::from(code);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -5,11 +5,12 @@
 //! Invariant: the end is told only when no process of the group is left; the group's number is not
 //! used after its leader was reaped.
 
+use crate::wrapper::guardian::Guardian;
 use crate::wrapper::terminal;
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, kill_process_group,
-    set_child_subreaper, wait, waitid, waitpgid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, kill_process,
+    kill_process_group, set_child_subreaper, wait, waitid, waitpgid,
 };
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -28,7 +29,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 pub struct Start {
     pub command: Vec<OsString>,
     pub environment: Vec<(&'static str, String)>,
-    /// Inherited by the whole tree, and closed here after the start.
+    /// Inherited by the whole tree and its guardian, and closed here after the start.
     pub tether: Option<OwnedFd>,
 }
 
@@ -128,20 +129,37 @@ fn run(
     let set = |to: Option<Pid>| *group.lock().unwrap_or_else(PoisonError::into_inner) = to;
     let in_front = terminal::is_ours();
     let leader = spawn(&start, in_front)?;
-    set(Some(leader));
+    let guardian = Guardian::start(OsStr::new(OWN_PROGRAM), leader);
     drop(start.tether);
-    if in_front {
-        terminal::give(leader);
-    }
-    // The receiver lives as long as the wrapper.
-    let _ = events.send(Event::Started);
-    let ran = await_end(leader, events);
+    let ran = match &guardian {
+        Ok(_) => await_gate(leader).and_then(|()| {
+            set(Some(leader));
+            attend(leader, in_front, events)
+        }),
+        Err(error) => Err(io::Error::new(error.kind(), format!("no guardian: {error}"))),
+    };
     // Whatever happened. Its leader is not reaped yet: the number is still the group's.
     let _ = kill_process_group(leader, Signal::KILL);
     set(None);
     terminal::take_back(OsStr::new(OWN_PROGRAM), leader);
     let status = reap(leader);
+    if let Ok(guardian) = guardian {
+        guardian.dismiss();
+    }
+    // Those that left the group and became ours: no zombies.
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
     ran.and(status)
+}
+
+/// Lets the leader go on to become the command, until that has ended; it is not reaped.
+fn attend(leader: Pid, in_front: bool, events: &mpsc::UnboundedSender<Event>) -> io::Result<()> {
+    kill_process(leader, Signal::CONT)?;
+    if in_front {
+        terminal::give(leader);
+    }
+    // The receiver lives as long as the wrapper.
+    let _ = events.send(Event::Started);
+    await_end(leader, events)
 }
 
 fn spawn(start: &Start, in_front: bool) -> io::Result<Pid> {
@@ -156,6 +174,30 @@ fn spawn(start: &Start, in_front: bool) -> io::Result<Pid> {
     let child = command.process_group(0).spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     pid.ok_or_else(|| io::Error::other("a process number out of range"))
+}
+
+/// Until the leader has stopped itself, before it becomes the command; or ended, or was told to go
+/// on by somebody else.
+fn await_gate(leader: Pid) -> io::Result<()> {
+    let moves = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED;
+    loop {
+        match waitid(WaitId::Pid(leader), moves | WaitIdOptions::NOWAIT) {
+            Ok(Some(status)) if status.stopped() => {
+                let seen = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+                let _ = waitid(WaitId::Pid(leader), seen);
+                if status.stopping_signal() == Some(Signal::STOP.as_raw()) {
+                    return Ok(());
+                }
+                // Not by itself: it has not come to its gate yet.
+                kill_process(leader, Signal::CONT)?;
+                let seen = WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
+                let _ = waitid(WaitId::Pid(leader), seen);
+            }
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Until the leader has ended; it is not reaped.
@@ -191,8 +233,6 @@ fn reap(leader: Pid) -> io::Result<Status> {
             Err(_) => break,
         }
     }
-    // Those that left the group and became ours: no zombies.
-    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
     of_leader.map(status_of).ok_or_else(|| io::Error::other("the command's end was not seen"))
 }
 

@@ -1,13 +1,16 @@
 //! `quorate __exec`: the first moment of a child, before it becomes the command.
 //!
 //! Its own group, so that the whole tree can be ended at once; killed when the wrapper dies; and if
-//! the wrapper died before that was arranged, it ends here: nobody holds the grant any more.
+//! the wrapper died before that was arranged, it ends here: nobody holds the grant any more. It
+//! goes no further before a guardian watches over the group.
 
 use crate::cli::ExecArgs;
 use crate::exit;
 use crate::paint;
 use crate::wrapper::terminal;
-use rustix::process::{Signal, getpgrp, getpid, getppid, set_parent_process_death_signal, setpgid};
+use rustix::process::{
+    Signal, getpgrp, getpid, getppid, kill_process, set_parent_process_death_signal, setpgid,
+};
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -16,6 +19,11 @@ use std::process::Command;
 pub fn run(args: &ExecArgs) -> u8 {
     if let Err(error) = tie(args.parent) {
         paint::say(&error);
+        return exit::NOT_EXECUTABLE;
+    }
+    // Until the guardian stands, and the wrapper says so with SIGCONT.
+    if let Err(error) = kill_process(getpid(), Signal::STOP) {
+        paint::say(&format!("cannot wait for the guardian: {error}"));
         return exit::NOT_EXECUTABLE;
     }
     if args.foreground {

@@ -5,11 +5,11 @@ use quorate_client::clock;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -76,6 +76,32 @@ impl Wrapper {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Kills it, alone or with its process group.
+    pub fn kill(&self, whole_group: bool) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        match whole_group {
+            true => kill_process_group(pid, Signal::KILL).unwrap(),
+            false => kill_process(pid, Signal::KILL).unwrap(),
+        }
+    }
+
+    /// The process that watches over the command.
+    pub fn guardian(&self) -> OwnedFd {
+        let own = self.child.id().to_string();
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let read = |pid: i32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let is_it = |pid: &i32| {
+            let stat = read(*pid, "stat").unwrap_or_default();
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2));
+            let words = read(*pid, "cmdline").unwrap_or_default();
+            parent == Some(own.as_str()) && words.split('\0').nth(1) == Some("__guardian")
+        };
+        let found: Vec<i32> = pids.filter(is_it).collect();
+        assert_eq!(found.len(), 1, "guardians");
+        pidfd_open(Pid::from_raw(found[0]).unwrap(), PidfdFlags::empty()).unwrap()
+    }
+
     pub fn end(mut self) -> (i32, String) {
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
@@ -103,6 +129,17 @@ pub fn is_gone(process: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(process, PollFlags::IN)];
     let at_once = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&at_once)).unwrap() == 1
+}
+
+/// What of a process's memory is its own: neither a file's pages nor shared ones.
+pub fn own_memory_kib(process: &OwnedFd) -> u64 {
+    let of = |path: String, key: &str| {
+        let text = fs::read_to_string(path).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        line.split_whitespace().next().unwrap_or_default().to_owned()
+    };
+    let pid = of(format!("/proc/self/fdinfo/{}", process.as_raw_fd()), "Pid:");
+    of(format!("/proc/{pid}/status"), "RssAnon:").parse().unwrap()
 }
 
 /// A shell script at a terminal of its own, as its session's leader, in front.

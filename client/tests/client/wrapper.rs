@@ -1,11 +1,14 @@
 //! `quorate lock` and `quorate elect` with real processes, beside a fake sidecar.
 
 use crate::fake::Sidecar;
-use crate::process::{QUORATE, Scratch, Terminal, Wrapper, full_pipe, gone, is_gone};
+use crate::process::{
+    QUORATE, Scratch, Terminal, Wrapper, full_pipe, gone, is_gone, own_memory_kib,
+};
 use quorate_client::clock;
-use rustix::process::Signal;
+use rustix::process::{Signal, pidfd_send_signal};
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 #[test]
@@ -97,18 +100,61 @@ fn an_unread_stderr_delays_no_signal() {
     assert_eq!(wrapper.child.wait().unwrap().code(), Some(76));
 }
 
+/// Closes what it inherited, the tether too, tells its number, and stays.
+const CLOSER: &str = "for fd in /proc/$$/fd/*; do
+        fd=${fd##*/}; test $fd -gt 2 && eval \"exec $fd>&-\"
+    done
+    echo $$; exec sleep 1000";
+
 #[test]
 fn a_killed_wrapper_takes_the_command_with_it() {
+    for whole_group in [false, true] {
+        let scratch = Scratch::new();
+        let sidecar = Sidecar::start(&scratch.0);
+        let script = "trap '' TERM HUP; bash -c \"$0\" & sleep 1000 & echo $!; echo $$
+            while :; do wait; done";
+        let arguments = ["lock", "a", "--", "sh", "-c", script, CLOSER];
+        let command = &mut Command::new(QUORATE);
+        let command = command.args(arguments).process_group(0).stderr(Stdio::piped());
+        let mut wrapper = Wrapper::spawn(&sidecar, command);
+        let tree = [wrapper.process(), wrapper.process(), wrapper.process()];
+        let guardian = wrapper.guardian();
+        let watched = tree.iter().map(|process| process.try_clone().unwrap());
+        sidecar.state().watched = watched.collect();
+        // Asked to end, as by who ends a whole service: it does not.
+        pidfd_send_signal(&guardian, Signal::TERM).unwrap();
+        let killed = clock::now_ns();
+        wrapper.kill(whole_group);
+        let ended = tree.iter().map(gone).max().unwrap();
+        assert!(ended - killed < 1_000_000_000, "gone after {} ns", ended - killed);
+        gone(&guardian);
+        assert_eq!(sidecar.alive_at_tether_end(), 0, "freed while the tree lives");
+        wrapper.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn the_guardian_is_small_and_leaves_with_the_command() {
     let scratch = Scratch::new();
     let sidecar = Sidecar::start(&scratch.0);
-    let script = "trap '' TERM HUP; echo $$; while :; do sleep 1000; done";
+    let script = "trap 'exit 3' TERM; echo $$; while :; do sleep 0.01; done";
     let mut wrapper = Wrapper::start(&sidecar, &["lock", "a", "--", "sh", "-c", script]);
-    let child = wrapper.process();
-    let killed = clock::now_ns();
-    wrapper.signal(Signal::KILL);
-    let ended = gone(&child);
-    assert!(ended - killed < 1_000_000_000, "gone after {} ns", ended - killed);
-    wrapper.child.wait().unwrap();
+    let _child = wrapper.process();
+    let guardian = wrapper.guardian();
+    let own = own_memory_kib(&guardian);
+    assert!(own < 1024, "the guardian's own memory: {own} KiB");
+    wrapper.signal(Signal::TERM);
+    assert_eq!(wrapper.end().0, 3);
+    assert!(is_gone(&guardian));
+}
+
+#[test]
+fn a_guardian_refuses_what_is_no_group() {
+    for group in ["0", "1", "-1", "x", ""] {
+        let output =
+            Command::new(QUORATE).args(["__guardian", group]).stdin(Stdio::null()).output();
+        assert_eq!(output.unwrap().status.code(), Some(64), "{group}");
+    }
 }
 
 #[test]

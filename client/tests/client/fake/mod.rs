@@ -7,6 +7,7 @@ use quorate_client::clock;
 use quorate_proto::v1::{self, claim_event, session_event};
 use service::Fake;
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -45,6 +46,10 @@ pub struct State {
     pub resumes: u64,
     pub tethers: u64,
     pub frozen: bool,
+    /// At the end of a tether it is seen how many of these live.
+    pub watched: Vec<OwnedFd>,
+    /// The last of these counts.
+    pub alive_at_tether_end: Option<usize>,
     /// Resumes that are done, and whose answer is lost.
     pub swallow_resumes: u64,
 }
@@ -152,6 +157,18 @@ impl Sidecar {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Waits for the end of a tether: how many of the watched processes lived then.
+    pub fn alive_at_tether_end(&self) -> usize {
+        let patience = clock::now_ns() + 20_000_000_000;
+        loop {
+            if let Some(alive) = self.state().alive_at_tether_end {
+                return alive;
+            }
+            assert!(clock::now_ns() < patience, "the tether stays");
+            thread::yield_now();
+        }
     }
 
     /// Every connection breaks, as with kill -9.

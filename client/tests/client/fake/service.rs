@@ -1,6 +1,7 @@
 //! The services of the fake sidecar.
 
 use super::{Claim, Session, State, tell};
+use crate::process::is_gone;
 use quorate_proto::v1::elections_server::Elections;
 use quorate_proto::v1::locks_server::Locks;
 use quorate_proto::v1::sessions_server::Sessions;
@@ -110,7 +111,13 @@ impl Sessions for Fake {
         self.state.lock().unwrap().tethers += 1;
         let (items, answers) = mpsc::unbounded_channel();
         // Open for as long as the connection.
-        tokio::spawn(async move { items.closed().await });
+        let shared = Arc::clone(&self.state);
+        tokio::spawn(async move {
+            items.closed().await;
+            let mut state = shared.lock().unwrap();
+            let alive = state.watched.iter().filter(|process| !is_gone(process)).count();
+            state.alive_at_tether_end = Some(alive);
+        });
         Ok(Response::new(Answers::new(answers)))
     }
 
