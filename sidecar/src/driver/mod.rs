@@ -147,6 +147,13 @@ impl Inbox {
         self.queue.push(Lane::Message, Work::Event(event))
     }
 
+    /// Something happened to a peer: never refused, and never before what it said.
+    pub fn after_messages(&self, event: ReplicaEvent) {
+        let work = Work::Event(Event::Replica(event));
+        let pushed = self.queue.push(Lane::AfterMessages, work);
+        assert!(pushed, "this lane has no limit");
+    }
+
     /// Anything else that must not be refused.
     pub fn push(&self, work: Work) {
         let pushed = self.queue.push(Lane::Completion, work);

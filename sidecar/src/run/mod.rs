@@ -7,7 +7,7 @@
 //! hear goodbye, the log is closed.
 
 mod health;
-mod sinks;
+pub(crate) mod sinks;
 
 use crate::admin::Admin;
 use crate::agent::Timing;

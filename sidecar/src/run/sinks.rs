@@ -37,11 +37,11 @@ impl PeerSink for Sink {
     }
 
     fn lost(&self, peer: MemberId) {
-        self.inbox.push(Work::Event(Event::Replica(ReplicaEvent::PeerLost(peer))));
+        self.inbox.after_messages(ReplicaEvent::PeerLost(peer));
     }
 
     fn restarted(&self, peer: MemberId) {
-        self.inbox.push(Work::Event(Event::Replica(ReplicaEvent::PeerRestarted(peer))));
+        self.inbox.after_messages(ReplicaEvent::PeerRestarted(peer));
     }
 
     fn cluster_learned(&self, cluster: u128) -> bool {
