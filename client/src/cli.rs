@@ -256,7 +256,11 @@ pub enum MembersVerb {
   quorate members recover member-1 --i-understand \"the other members of 5f0c... are lost\"")]
     Recover(RecoverArgs),
 
-    /// After a recovery or restore: every old member is known to have stopped, so grant from now on
+    /// After a recovery or restore: every old member has stopped, so grant from now on
+    ///
+    /// Of every old member it must be known that its applications have stopped, or that a TTL
+    /// passed since the member did. Refused for as long as an application of a recovered member may
+    /// hold something.
     #[command(after_long_help = "Example:
   quorate members confirm-stopped --i-understand \"every old member has stopped\"")]
     ConfirmStopped {
@@ -315,7 +319,8 @@ pub struct RecoverArgs {
     )]
     pub hold_off: Duration,
 
-    /// Every other member is known to have stopped: grant at once.
+    /// Of every other member it is known that its applications have stopped, or that a TTL passed
+    /// since the member did: grants wait for the recovered member's own applications alone.
     #[arg(long)]
     pub confirm_old_members_stopped: bool,
 }

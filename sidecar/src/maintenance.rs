@@ -2,7 +2,7 @@
 
 use crate::admin::{identity, stopping};
 use crate::backup::Backup;
-use crate::driver::{Inbox, Recover, Work};
+use crate::driver::{Inbox, Recover, Recovered, Work};
 use crate::life::Life;
 use crate::recovery::{Plan, Start, confirmation};
 use quorate_locks::{Token, limits};
@@ -182,7 +182,8 @@ impl Service for Maintenance {
         let (sender, receiver) = oneshot::channel();
         self.inbox.push(Work::Recover(Box::new(recover), sender));
         let begun = receiver.await.map_err(|_| stopping())?;
-        let index = begun.map_err(Status::failed_precondition)?;
-        Ok(Response::new(RecoverResponse { index: index.0 }))
+        let Recovered { index, hold_off_ms } = begun.map_err(Status::failed_precondition)?;
+        let hold_off_ms = u64::from(hold_off_ms);
+        Ok(Response::new(RecoverResponse { index: index.0, hold_off_ms }))
     }
 }

@@ -389,6 +389,60 @@ fn a_running_survivor_is_recovered_only_once_its_group_is_lost() {
     assert_eq!((voters(&new), voters(&old)), (Some(1), Some(3)));
 }
 
+/// Of a running survivor whose application holds a name until a TTL has passed.
+fn recovered_with_a_holder(group: &Cluster, flags: &[&str]) -> (Value, u64) {
+    let runtime = runtime();
+    let (_caller, _attached, held) = runtime.block_on(holding(group, 5, "held"));
+    let cluster = status(group, 0)["cluster_id"].as_str().expect("one").to_owned();
+    let words = format!("the other members of {cluster} are lost");
+    let recover = ["members", "recover", "member-1", "--output", "json", "--i-understand", &words];
+    let said = [&recover[..], flags].concat();
+    group.members[1..].iter().for_each(|member| Process::new(member.pid).kill());
+    let mut recovered = Value::Null;
+    until("it is recovered", || {
+        let ran = at(group, 0, &said);
+        recovered = serde_json::from_str(&ran.out).unwrap_or_default();
+        ran.code == 0
+    });
+    until("it leads alone", || status(group, 0)["role"] == "leader");
+    (recovered, held)
+}
+
+/// They obey their grants until a TTL has passed, whoever of the others has stopped.
+#[test]
+fn applications_of_the_survivor_hold_grants_off() {
+    let scratch = Scratch::new("own-holder").expect("scratch");
+    let group = Cluster::start(scratch.path(), &["--members", "3", "--no-restart"]);
+    let group = group.expect("starts");
+    let (recovered, _) = recovered_with_a_holder(&group, &["--confirm-old-members-stopped"]);
+    assert_eq!(recovered["hold_off_ms"], 60_000, "{recovered}");
+    assert_eq!(status(&group, 0)["hold_off_ms"], 60_000);
+    let endpoint = group.members[0].endpoint.display().to_string();
+    let tried = quorate(&["--endpoint", &endpoint, "lock", "held", "--try", "--", "true"]);
+    assert_eq!(tried.code, 75, "{tried:?}");
+    let confirm = ["members", "confirm-stopped", "--i-understand", "every old member has stopped"];
+    at(&group, 0, &confirm).refused(69, "applications of this member may hold");
+    assert_eq!(status(&group, 0)["hold_off_ms"], 60_000);
+}
+
+#[test]
+fn a_confirmation_ends_a_hold_off_once_own_applications_hold_nothing() {
+    let scratch = Scratch::new("own-released").expect("scratch");
+    let group = Cluster::start(scratch.path(), &["--members", "3", "--no-restart"]);
+    let group = group.expect("starts");
+    let before = granted(&group, 0, "a");
+    let cluster = status(&group, 0)["cluster_id"].as_str().expect("one").to_owned();
+    let words = format!("the other members of {cluster} are lost");
+    group.members[1..].iter().for_each(|member| Process::new(member.pid).kill());
+    let recover = ["members", "recover", "member-1", "--i-understand", &words];
+    until("it is recovered", || at(&group, 0, &recover).code == 0);
+    until("it leads alone", || status(&group, 0)["role"] == "leader");
+    assert_eq!(status(&group, 0)["hold_off_ms"], 600_000);
+    let confirm = ["members", "confirm-stopped", "--i-understand", "every old member has stopped"];
+    until("it is confirmed", || at(&group, 0, &confirm).code == 0);
+    assert!(granted(&group, 0, "a") > before);
+}
+
 #[test]
 fn a_retired_member_never_votes_again() {
     let scratch = Scratch::new("retired").expect("scratch");

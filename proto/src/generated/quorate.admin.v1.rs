@@ -234,7 +234,9 @@ pub struct RecoverRequest {
     /// At least the longest TTL of any session of the old group, at most 1,200,000. 0 only with `old_members_stopped`.
     #[prost(uint64, tag = "6")]
     pub hold_off_ms: u64,
-    /// Every other member of the old group is known to have stopped: no need to hold grants off.
+    /// Of every other member of the old group it is known that its applications have stopped, or that a TTL passed since
+    /// the member did: no need to hold grants off for them. They are held off for this member's own applications: the
+    /// longest TTL of its sessions that hold or wait for something.
     #[prost(bool, tag = "7")]
     pub old_members_stopped: bool,
     /// Word for word: "the other members of CLUSTER are lost", with CLUSTER the 32 hexadecimal digits of `cluster_id`.
@@ -249,6 +251,9 @@ pub struct RecoverResponse {
     /// The entry that began the new life.
     #[prost(uint64, tag = "1")]
     pub index: u64,
+    /// How long nothing is granted, counted by the leader from when it begins to lead; 0: not at all, or no longer.
+    #[prost(uint64, tag = "2")]
+    pub hold_off_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfirmStoppedRequest {
@@ -1151,8 +1156,10 @@ pub mod maintenance_client {
                 .insert(GrpcMethod::new("quorate.admin.v1.Maintenance", "Recover"));
             self.inner.unary(req, path, codec).await
         }
-        /// After a recovery or restore, at the leader: every member of the old group is known to have stopped, so grants need
-        /// not be held off any longer. Answered once they are made.
+        /// After a recovery or restore, at the leader: of every member of the old group it is known that its applications have
+        /// stopped, or that a TTL passed since the member did, so grants need not be held off any longer. Answered once they
+        /// are made. FAILED_PRECONDITION while an application of the recovered member may hold something, and at any other
+        /// member than that: it alone knows.
         pub async fn confirm_stopped(
             &mut self,
             request: impl tonic::IntoRequest<super::ConfirmStoppedRequest>,
@@ -1219,8 +1226,10 @@ pub mod maintenance_server {
             &self,
             request: tonic::Request<super::RecoverRequest>,
         ) -> std::result::Result<tonic::Response<super::RecoverResponse>, tonic::Status>;
-        /// After a recovery or restore, at the leader: every member of the old group is known to have stopped, so grants need
-        /// not be held off any longer. Answered once they are made.
+        /// After a recovery or restore, at the leader: of every member of the old group it is known that its applications have
+        /// stopped, or that a TTL passed since the member did, so grants need not be held off any longer. Answered once they
+        /// are made. FAILED_PRECONDITION while an application of the recovered member may hold something, and at any other
+        /// member than that: it alone knows.
         async fn confirm_stopped(
             &self,
             request: tonic::Request<super::ConfirmStoppedRequest>,

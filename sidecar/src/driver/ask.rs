@@ -5,9 +5,11 @@
 
 use super::Driver;
 use crate::backup::Backup;
+use crate::clock;
 use crate::recovery::{self, Plan, Start, unix_s};
 use crate::replica::Replica;
 use crate::wal::Disk;
+use quorate_locks::Token;
 use quorate_raft::{Index, MemberId, RoleName, Snapshot};
 use tokio::sync::oneshot;
 
@@ -32,6 +34,15 @@ pub struct Recover {
     pub cluster: u128,
     /// The new one.
     pub plan: Plan,
+}
+
+/// How a survivor goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The entry by which it does.
+    pub index: Index,
+    /// How long nothing is granted, in ms; 0: not at all, or no longer.
+    pub hold_off_ms: u32,
 }
 
 /// Who waits for the disk, or for an entry to be applied.
@@ -126,7 +137,7 @@ impl Driver {
 
     /// Whether this member may be forced to go on alone. Gives the entry that did, if the same was
     /// asked before and the answer was lost, say: whoever joined since stays.
-    pub(super) fn may_recover(&self, asked: &Recover) -> Result<Option<Index>, String> {
+    pub(super) fn may_recover(&self, asked: &Recover) -> Result<Option<Recovered>, String> {
         self.called(asked.member)?;
         let (node, machine) = (self.member.replica().node(), self.member.replica().machine());
         let Some(cluster) = self.directory.cluster_id() else {
@@ -134,8 +145,9 @@ impl Driver {
         };
         if cluster == asked.plan.cluster {
             let begun = recovery::begun_by(self.directory.forced(), machine, asked.plan.start)?;
-            if begun.is_some() {
-                return Ok(begun);
+            if let Some(index) = begun {
+                let hold_off_ms = machine.hold_off_ms().unwrap_or(0);
+                return Ok(Some(Recovered { index, hold_off_ms }));
             }
             // Not applied, or a crash came before it: the whole log tells.
         } else if cluster != asked.cluster {
@@ -169,7 +181,25 @@ impl Driver {
         if node.role() != RoleName::Leader {
             return Err("this member does not lead; ask the leader".to_owned());
         }
-        Ok(())
+        let machine = self.member.replica().machine();
+        let Some(hold_off_ms) = machine.hold_off_ms() else { return Ok(()) };
+        // Only this file knows of applications that were attached here.
+        let forced = self.directory.forced();
+        let Some(forced) = forced.filter(|forced| Token(forced.life) == machine.life()) else {
+            return Err("the hold-off began at another member, which alone knows what its own \
+                        applications may hold: have that one lead and ask it, or wait; nothing \
+                        was changed"
+                .to_owned());
+        };
+        let left = self.member.replica().own_hold_left(clock::now(), (hold_off_ms, forced.own_ms));
+        if left.is_zero() {
+            return Ok(());
+        }
+        Err(format!(
+            "applications of this member may hold names of the old group for {} s more; ask again \
+             then; nothing was changed",
+            left.as_secs_f64().ceil()
+        ))
     }
 
     fn called(&self, asked: MemberId) -> Result<(), String> {

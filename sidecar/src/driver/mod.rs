@@ -10,7 +10,7 @@ mod inbox;
 mod status;
 pub mod unfit;
 
-pub use ask::{Asks, Compacted, Recover, Retire};
+pub use ask::{Asks, Compacted, Recover, Recovered, Retire};
 pub use status::{ElectionLeader, StatusView};
 
 use crate::agent::{CallId, ConnectionId, Request, Told};
@@ -69,8 +69,8 @@ pub enum Work {
     Compact(oneshot::Sender<Compacted>),
     /// The old members have stopped: hold grants off no longer.
     Lift(u128, oneshot::Sender<Result<(), String>>),
-    /// Go on alone, as another group: the index of the entry by which it does.
-    Recover(Box<Recover>, oneshot::Sender<Result<Index, String>>),
+    /// Go on alone, as another group.
+    Recover(Box<Recover>, oneshot::Sender<Result<Recovered, String>>),
     /// The first authenticated message of a cluster reached this blank member: true once the id is
     /// durable.
     LearnCluster(u128, std_mpsc::Sender<bool>),
@@ -207,7 +207,7 @@ pub struct Driver {
 enum End {
     Stop,
     Retire(oneshot::Sender<Result<(), String>>),
-    Recover(Box<Recover>, oneshot::Sender<Result<Index, String>>),
+    Recover(Box<Recover>, oneshot::Sender<Result<Recovered, String>>),
 }
 
 /// What the process has to do after the driver's end.
@@ -293,7 +293,10 @@ impl Driver {
                 peers.goodbye();
                 let work = move || recovery::recover(&mut directory, recover.plan);
                 let result = match tokio::task::spawn_blocking(work).await {
-                    Ok(Ok(begun)) => Ok(begun.entry.index),
+                    Ok(Ok(begun)) => {
+                        let (index, hold_off_ms) = (begun.entry.index, begun.hold_off_ms);
+                        Ok(Recovered { index, hold_off_ms })
+                    }
                     Ok(Err(error)) => Err(error.to_string()),
                     Err(error) => Err(error.to_string()),
                 };

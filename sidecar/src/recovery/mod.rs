@@ -17,7 +17,7 @@ use crate::backup::Backup;
 use crate::life::Life;
 use crate::replica::logged;
 use crate::wal::{DataDir, Forced, Rewrite, RewriteError};
-use quorate_locks::{LifeCommand, Logged, Machine, Outcome, Token};
+use quorate_locks::{LifeCommand, Logged, Machine, Outcome, Session, Token};
 use quorate_raft::{
     Config, Configuration, Entry, Index, Kind, LogId, MemberId, Node, Restored, Time, Write,
 };
@@ -54,7 +54,8 @@ pub struct Plan {
     pub cluster: u128,
     /// Its tokens.
     pub start: Start,
-    /// How long a leader holds grants off, in ms; 0: the old members have stopped.
+    /// How long a leader holds grants off, in ms; 0: the other members' applications have stopped,
+    /// or obey no grant any more. A survivor's own still hold them off.
     pub hold_off_ms: u32,
 }
 
@@ -73,6 +74,8 @@ pub struct Begun {
     pub known: Token,
     /// Sessions that ended.
     pub sessions: usize,
+    /// How long a leader holds grants off, in ms; 0: not at all, or no longer.
+    pub hold_off_ms: u32,
 }
 
 /// Forces the member of this directory to go on alone. The same plan again changes nothing, and
@@ -97,7 +100,7 @@ pub fn recover(directory: &mut DataDir, plan: Plan) -> Result<Begun, RewriteErro
                  or never had a part in it; recover another member, or restore a backup"
             )
         })?;
-        let (made, rewrite) = survivor.begin(name, plan)?;
+        let (made, rewrite) = survivor.begin(name, plan, survivor.own_ms(forced))?;
         begun = Some(made);
         Ok(Some(rewrite))
     })?;
@@ -122,7 +125,7 @@ pub fn restore(
         let snapshot = backup.snapshot.clone();
         let term = snapshot.last.term;
         let restored = Restored { term, snapshot: Some(snapshot.clone()), ..Restored::default() };
-        let (made, mut rewrite) = Survivor::replay(member, &restored)?.begin(name, plan)?;
+        let (made, mut rewrite) = Survivor::replay(member, &restored)?.begin(name, plan, 0)?;
         begun = Some(made);
         rewrite.writes.insert(0, Write::Install { snapshot, keep_suffix: false });
         Ok(Some(rewrite))
@@ -146,7 +149,7 @@ pub(crate) fn begun_by(
              another new_cluster_id; nothing was changed"
         )
     };
-    let Some(Forced { index, life }) = forced else {
+    let Some(Forced { index, life, .. }) = forced else {
         return Err(other("was not forced into it"));
     };
     if machine.life() != Token(life) {
@@ -201,11 +204,27 @@ impl Survivor {
             life: machine.life(),
             known: machine.last_token(),
             sessions: machine.session_count(),
+            hold_off_ms: machine.hold_off_ms().unwrap_or(0),
         }
     }
 
-    /// The entry that begins the new life, and its writes.
-    fn begin(&self, name: &str, plan: Plan) -> Result<(Begun, Rewrite), String> {
+    /// How long applications of this member may still obey grants, in ms: a TTL of whoever holds or
+    /// waits. They were heard last before this member was forced, and nobody but they can know that
+    /// they have stopped. For those of other members the caller answers. `forced`: how the present
+    /// life began, which may be holding grants off for them already.
+    fn own_ms(&self, forced: Option<Forced>) -> u32 {
+        let Survivor { member, machine, .. } = self;
+        let forced = forced.filter(|forced| Token(forced.life) == machine.life());
+        let before = forced.filter(|_| machine.hold_off_ms().is_some());
+        let own = machine.sessions().map(|(_, session)| session);
+        let own = own.filter(|session| session.attachment().member == member.0);
+        let claims = own.filter(|s| s.grants().next().is_some() || s.waits().next().is_some());
+        let ttls = claims.map(Session::ttl_ms);
+        ttls.chain(before.map(|forced| forced.own_ms)).max().unwrap_or(0)
+    }
+
+    /// The entry that begins the new life, and its writes. `own_ms`: see [`Survivor::own_ms`].
+    fn begin(&self, name: &str, plan: Plan, own_ms: u32) -> Result<(Begun, Rewrite), String> {
         let Survivor { member, node, machine } = self;
         let known = machine.last_token();
         let alone = Configuration::of_voters([(*member, name.to_owned())]);
@@ -216,7 +235,8 @@ impl Survivor {
                 .ok_or("no epoch is left above the tokens known")?,
         };
         let Life { epoch, last_n } = life;
-        let command = LifeCommand::Begin { epoch, last_n, hold_off_ms: plan.hold_off_ms };
+        let hold_off_ms = if plan.hold_off_ms == 0 { own_ms } else { plan.hold_off_ms };
+        let command = LifeCommand::Begin { epoch, last_n, hold_off_ms };
         let (term, index) = (node.term().next(), node.last().index.next());
         let id = LogId { term, index };
         let tried =
@@ -227,9 +247,9 @@ impl Survivor {
         let payload = [alone.encode(), command.encode()].concat();
         let entry = Entry::new(id, Kind::Configuration, &payload);
         let writes = vec![Write::HardState { term, vote: None }, Write::Append(vec![entry])];
-        let forced = Forced { index, life: life.token().0 };
+        let forced = Forced { index, life: life.token().0, own_ms };
         let name = name.to_owned();
-        let begun = Begun { entry: id, name, life: life.token(), ..self.begun(index) };
+        let begun = Begun { entry: id, name, life: life.token(), hold_off_ms, ..self.begun(index) };
         Ok((begun, Rewrite { forced, writes }))
     }
 }

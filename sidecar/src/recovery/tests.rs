@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::wal::{FsOptions, OpenError};
-use quorate_locks::{Attachment, Command, Key};
+use quorate_locks::{
+    Attachment, Claim, Command, Generation, Key, Mode, NameKind, RequestId, SessionId,
+};
 use quorate_raft::{IoSeq, Snapshot, Term};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -100,6 +102,76 @@ fn a_survivor_goes_on_alone_with_all_that_it_has() {
     assert_eq!(machine.life(), Token(u64::from(EPOCH) << 48 | 500));
 }
 
+fn open(index: u64, member: MemberId, ttl_ms: u32) -> Entry {
+    let attachment = Attachment { member: member.0, boot: 1 };
+    let key = Key(u128::from(index));
+    command(index, &Command::Open { key, ttl_ms, attachment, label: String::new() })
+}
+
+fn claim(index: u64, session: u64) -> Entry {
+    let claim = Claim {
+        session: SessionId(session),
+        generation: Generation(1),
+        request: RequestId(1),
+        lowest_unacked: RequestId(1),
+        name: "n".to_owned(),
+        kind: NameKind::Lock,
+        mode: Mode::Exclusive,
+        permits: 1,
+        priority: 0,
+        value: Vec::new(),
+        queue: true,
+    };
+    command(index, &Command::Claim(claim))
+}
+
+/// A directory whose log has, after the start, sessions with these TTLs: two of this member that
+/// hold and wait, one of it that does neither, one of another member that waits.
+fn with_claims(scratch: &Scratch, [holds, waits, idle, other]: [u32; 4]) -> MemberId {
+    let me = scratch.open().member_id();
+    let mut log = entries(me);
+    log.truncate(1);
+    log.extend([open(2, me, holds), open(3, me, waits), open(4, me, idle)]);
+    log.extend([open(5, MemberId(2), other), claim(6, 2), claim(7, 3), claim(8, 5)]);
+    written(scratch, log)
+}
+
+/// Nobody but they can know that applications of the survivor have stopped.
+#[test]
+fn grants_wait_for_the_survivors_own_applications() {
+    let at_once = Plan { hold_off_ms: 0, ..plan(life(EPOCH, 500)) };
+    for (ttls, own_ms) in
+        [([60_000, 5_000, 90_000, 80_000], 60_000), ([5_000, 70_000, 90_000, 80_000], 70_000)]
+    {
+        let scratch = Scratch::new("own");
+        with_claims(&scratch, ttls);
+        let begun = recover(&mut scratch.open(), at_once).expect("recovered");
+        assert_eq!(begun.hold_off_ms, own_ms);
+        assert_eq!(scratch.open().forced().map(|forced| forced.own_ms), Some(own_ms));
+        assert_eq!(found(&scratch).1.hold_off_ms(), Some(own_ms));
+        let again = recover(&mut scratch.open(), at_once).expect("as before");
+        assert_eq!(again.hold_off_ms, own_ms);
+    }
+    // Forced once more while they may still hold.
+    let scratch = Scratch::new("own-again");
+    with_claims(&scratch, [60_000, 5_000, 90_000, 80_000]);
+    recover(&mut scratch.open(), at_once).expect("recovered");
+    let once_more = Plan { cluster: NEW + 1, start: life(EPOCH, 600), ..at_once };
+    let begun = recover(&mut scratch.open(), once_more).expect("recovered");
+    assert_eq!(begun.hold_off_ms, 60_000);
+    // A hold-off that was asked for stays, and what it must not end before is known.
+    let scratch = Scratch::new("own-asked");
+    with_claims(&scratch, [60_000, 5_000, 90_000, 80_000]);
+    let begun = recover(&mut scratch.open(), plan(life(EPOCH, 500))).expect("recovered");
+    assert_eq!(begun.hold_off_ms, 7_000);
+    assert_eq!(scratch.open().forced().map(|forced| forced.own_ms), Some(60_000));
+    // Nobody of this member holds or waits.
+    let scratch = Scratch::new("own-none");
+    written(&scratch, Vec::new());
+    let begun = recover(&mut scratch.open(), at_once).expect("recovered");
+    assert_eq!((begun.hold_off_ms, found(&scratch).1.hold_off_ms()), (0, None));
+}
+
 #[test]
 fn the_same_plan_again_changes_nothing() {
     let scratch = Scratch::new("again");
@@ -162,7 +234,7 @@ fn a_crash_between_identity_and_log_is_gone_on_from() {
     let scratch = Scratch::new("between");
     written(&scratch, Vec::new());
     let mut directory = scratch.open();
-    let forced = Forced { index: Index(4), life: u64::from(EPOCH) << 48 | 500 };
+    let forced = Forced { index: Index(4), life: u64::from(EPOCH) << 48 | 500, own_ms: 0 };
     let writes = vec![Write::HardState { term: Term(3), vote: None }];
     directory.rewrite(NEW, |_| Ok(Some(Rewrite { forced, writes }))).expect("");
     drop(directory);

@@ -31,8 +31,10 @@ const IO: u8 = 74;
     after_help = "\
 For a group that lost its majority for ever. Stop this member first. It becomes the only member of
 a group with a new identity; every session ends, and tokens go on above all that are known. What
-only the lost members had is lost. Where every other member is KNOWN to have stopped, add
---confirm-old-members-stopped; else nothing is granted for --hold-off after the start.
+only the lost members had is lost. Where of every other member it is KNOWN that its applications
+have stopped, or that a TTL passed since the member did, add --confirm-old-members-stopped: then
+grants wait for this member's own applications alone. Else nothing is granted for --hold-off after
+the start.
 
 Example:
   quorate recover --dir /var/lib/quorate/data \\
@@ -65,7 +67,8 @@ pub struct LifeArgs {
     #[arg(long, value_name = "TIME", conflicts_with = "confirm_old_members_stopped")]
     hold_off: Option<String>,
 
-    /// Every old member is known to have stopped: grant at once
+    /// Of every old member it is known that its applications have stopped, or that a TTL passed
+    /// since the member did: hold off for none of them
     #[arg(long)]
     confirm_old_members_stopped: bool,
 
@@ -96,8 +99,9 @@ pub enum SnapshotVerb {
 For a group that is lost as a whole. The new directory holds the only member of a group with a new
 identity; every session of the backup ends, and tokens go on above all that are known. What was
 granted after the backup is not in it: where the clock may be wrong or the group was recovered
-since, name the highest token seen with --above-token. Where every old member is KNOWN to have
-stopped, add --confirm-old-members-stopped; else nothing is granted for --hold-off after the start.
+since, name the highest token seen with --above-token. Where of every old member it is KNOWN that
+its applications have stopped, or that a TTL passed since the member did, add
+--confirm-old-members-stopped; else nothing is granted for --hold-off after the start.
 
 Example:
   quorate snapshot restore monday.backup --dir /var/lib/quorate/data --name member-1
@@ -206,12 +210,12 @@ fn as_json(begun: &Begun, plan: Plan, dir: &Path) -> Value {
         "tokens_after": begun.life.to_string(),
         "highest_known_token": begun.known.to_string(),
         "sessions_ended": begun.sessions,
-        "hold_off_ms": plan.hold_off_ms,
+        "hold_off_ms": begun.hold_off_ms,
     })
 }
 
 fn in_words(begun: &Begun, plan: Plan, dir: &Path) -> String {
-    let grants = match plan.hold_off_ms {
+    let grants = match begun.hold_off_ms {
         0 => "grants are made at once".to_owned(),
         ms => format!("nothing is granted for {} s after the start", ms.div_ceil(1_000)),
     };

@@ -16,6 +16,7 @@ use crate::planted::{self, Bug};
 use quorate_locks::{Command, Event, Generation, Machine, Outcome, SessionId, Token};
 use quorate_raft::{Index, MemberId, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// Sessions ended by one entry at most: bounds the entry and the step that applies it.
 const EXPIRE_MAX: usize = 256;
@@ -79,6 +80,20 @@ impl Liveness {
     /// The life whose hold-off is over: the caller proposes its end now.
     pub(super) fn lift_due(&mut self, now: Time) -> Option<Token> {
         self.lift.take_if(|(time, _)| *time <= now).map(|(_, life)| life)
+    }
+
+    /// How much is left, while this member leads, of the first `own_ms` of a hold-off of `ms`.
+    pub(super) fn own_hold_left(&self, now: Time, (ms, own_ms): (u32, u32)) -> Duration {
+        let [all, own] = [ms, own_ms].map(|ms| Duration::from_millis(u64::from(ms)));
+        match self.lift {
+            Some((end, _)) => {
+                let over = all.saturating_sub(Duration::from_nanos(end.since(now)));
+                own.saturating_sub(over)
+            }
+            // Its end is proposed.
+            None if self.active => Duration::ZERO,
+            None => own,
+        }
     }
 
     /// The node did not append the end of a hold-off (it is handing over, say): again, soon.
@@ -274,6 +289,25 @@ mod tests {
         assert_eq!(liveness.lift_due(Time(9 * SECOND - 1)), None, "a new leader waits anew");
         assert_eq!(liveness.lift_due(Time(9 * SECOND)), Some(machine.life()));
         assert_eq!(liveness.lift_due(Time(10 * SECOND)), None, "proposed once");
+    }
+
+    #[test]
+    fn a_part_of_the_hold_off_is_counted_from_the_same_moment() {
+        let machine = held_off(5_000);
+        let mut liveness = Liveness::default();
+        let left = |liveness: &Liveness, now: u64| {
+            liveness.own_hold_left(Time(now), (5_000, 3_000)).as_millis()
+        };
+        assert_eq!(left(&liveness, 90 * SECOND), 3_000, "no leader");
+        liveness.start(Time(SECOND), &machine);
+        assert_eq!(left(&liveness, SECOND), 3_000);
+        assert_eq!(left(&liveness, 3 * SECOND), 1_000);
+        assert_eq!(left(&liveness, 4 * SECOND), 0);
+        liveness.stop();
+        liveness.start(Time(8 * SECOND), &machine);
+        assert_eq!(left(&liveness, 9 * SECOND), 2_000, "a new leader counts anew");
+        assert!(liveness.lift_due(Time(13 * SECOND)).is_some());
+        assert_eq!(left(&liveness, 13 * SECOND), 0, "its end is proposed");
     }
 
     #[test]

@@ -31,6 +31,7 @@ use quorate_raft::{
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of an encoded command at most: a name, a value and the fixed fields fit several times.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
@@ -522,6 +523,13 @@ impl<D: Disk> Replica<D> {
         let ticket = self.tickets.put(Pending::Expire(sessions.clone()));
         let command = Command::Expire { sessions };
         self.step(now, Input::Propose(ticket, command.encode().into()), effects);
+    }
+
+    /// How much is left, while this member leads, of the first part of a hold-off. Both in ms: all
+    /// of it, and the part.
+    #[must_use]
+    pub fn own_hold_left(&self, now: Time, parts: (u32, u32)) -> Duration {
+        self.liveness.own_hold_left(now, parts)
     }
 
     /// Proposes the end of this life's hold-off.

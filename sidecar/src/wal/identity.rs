@@ -29,6 +29,7 @@ const VERSION: u32 = 1;
 /// Magic, version, checksum, member, flags, cluster, number of boots.
 const HEAD_BYTES: usize = 57;
 const FORCED_BYTES: usize = 16;
+const OWN_BYTES: usize = 4;
 const BOOT_BYTES: usize = 16;
 const HAS_CLUSTER: u8 = 1;
 const HAS_LOG: u8 = 2;
@@ -36,6 +37,8 @@ const HAS_LOG: u8 = 2;
 const NOT_SHOWN: u8 = 8;
 /// The cluster began by force; how, follows the boots.
 const IS_FORCED: u8 = 16;
+/// How long own applications may hold follows that. Clear where none does.
+const OWN_HOLD: u8 = 32;
 const IDENTITY: &str = "identity";
 const IDENTITY_NEW: &str = "identity.new";
 const LOCK: &str = "lock";
@@ -58,6 +61,9 @@ pub struct Forced {
     pub index: Index,
     /// The life of tokens that it begins: in the log, unless a crash came before it.
     pub life: u64,
+    /// How long applications of this member may hold names of the former cluster, from the force
+    /// on, in ms: nothing is granted before. 0: none held any.
+    pub own_ms: u32,
 }
 
 /// What the identity file says.
@@ -328,7 +334,9 @@ fn encode(identity: &Identity) -> Vec<u8> {
     let cluster = if identity.cluster.is_some() { HAS_CLUSTER } else { 0 };
     let shown = if identity.shown { 0 } else { NOT_SHOWN };
     let forced = if identity.forced.is_some() { IS_FORCED } else { 0 };
-    out.push(cluster | shown | forced | if identity.has_log { HAS_LOG } else { 0 });
+    let own = if identity.forced.is_some_and(|forced| forced.own_ms > 0) { OWN_HOLD } else { 0 };
+    let has_log = if identity.has_log { HAS_LOG } else { 0 };
+    out.push(cluster | shown | forced | own | has_log);
     out.extend_from_slice(&identity.cluster.unwrap_or_default().to_le_bytes());
     out.extend_from_slice(&wide(identity.boots.len()).to_le_bytes());
     assert!(out.len() == HEAD_BYTES && identity.boots.len() <= BOOTS_MAX);
@@ -336,9 +344,12 @@ fn encode(identity: &Identity) -> Vec<u8> {
         out.extend_from_slice(&boot.seq.to_le_bytes());
         out.extend_from_slice(&boot.bits.to_le_bytes());
     }
-    if let Some(Forced { index, life }) = identity.forced {
+    if let Some(Forced { index, life, own_ms }) = identity.forced {
         out.extend_from_slice(&index.0.to_le_bytes());
         out.extend_from_slice(&life.to_le_bytes());
+        if own_ms > 0 {
+            out.extend_from_slice(&own_ms.to_le_bytes());
+        }
     }
     let crc = crc32c::crc32c(&out[16..]);
     out[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -362,10 +373,16 @@ fn decode(bytes: &[u8]) -> Result<Identity, &'static str> {
     }
     let end = HEAD_BYTES + narrow(boots) * BOOT_BYTES;
     let is_forced = flags & IS_FORCED != 0;
-    if bytes.len() != end + if is_forced { FORCED_BYTES } else { 0 } {
+    let own_hold = is_forced && flags & OWN_HOLD != 0;
+    let forced_bytes = if is_forced { FORCED_BYTES } else { 0 };
+    if bytes.len() != end + forced_bytes + if own_hold { OWN_BYTES } else { 0 } {
         return Err("its length is wrong");
     }
-    let forced = || Forced { index: Index(u64_at(bytes, end)), life: u64_at(bytes, end + 8) };
+    let forced = || Forced {
+        index: Index(u64_at(bytes, end)),
+        life: u64_at(bytes, end + 8),
+        own_ms: if own_hold { u32_at(bytes, end + FORCED_BYTES) } else { 0 },
+    };
     let boot = |at: usize| Boot { seq: u64_at(bytes, at), bits: u64_at(bytes, at + 8) };
     let starts = (HEAD_BYTES..end).step_by(BOOT_BYTES);
     Ok(Identity {

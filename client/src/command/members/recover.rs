@@ -4,7 +4,7 @@ use crate::admin::{Failure, Group, Result, hexadecimal};
 use crate::cli::{Output, RecoverArgs};
 use crate::command::print;
 use quorate_proto::admin::maintenance_client::MaintenanceClient;
-use quorate_proto::admin::{ConfirmStoppedRequest, RecoverRequest};
+use quorate_proto::admin::{ConfirmStoppedRequest, RecoverRequest, RecoverResponse};
 use serde_json::json;
 
 pub async fn run(group: &Group, args: &RecoverArgs, output: Output) -> Result<()> {
@@ -43,7 +43,10 @@ pub async fn run(group: &Group, args: &RecoverArgs, output: Output) -> Result<()
         above_token: args.above_token,
     };
     let answer = MaintenanceClient::new(one.channel.clone()).recover(request).await?;
-    let (name, index, new) = (&one.status.name, answer.into_inner().index, hexadecimal(&new));
+    let RecoverResponse { index, hold_off_ms: held_off_ms } = answer.into_inner();
+    // A member of an earlier version does not say.
+    let hold_off_ms = held_off_ms.max(hold_off_ms);
+    let (name, new) = (&one.status.name, hexadecimal(&new));
     print(&[match output {
         Output::Json => json!({
             "recovered": name,
@@ -71,8 +74,9 @@ pub async fn confirm_stopped(group: &Group, said: Option<&str>, output: Output) 
     let leader = group.leader()?;
     if said != Some(STOPPED) {
         return Err(Failure::usage(format!(
-            "whoever still holds a name in the old group would share it with the new one; nothing \
-             was changed. If it is so, say:\n  --i-understand \"{STOPPED}\""
+            "whoever still holds a name in the old group would share it with the new one: of every \
+             old member its applications must have stopped, or a TTL have passed since it did; \
+             nothing was changed. If it is so, say:\n  --i-understand \"{STOPPED}\""
         )));
     }
     let cluster_id = leader.status.cluster_id.clone();
