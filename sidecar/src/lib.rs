@@ -16,6 +16,7 @@ pub mod driver;
 pub mod frame;
 pub mod http;
 pub mod life;
+pub mod lines;
 pub mod local_socket;
 pub mod maintenance;
 pub mod member;

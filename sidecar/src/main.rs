@@ -5,7 +5,7 @@ use quorate_locks::Logged;
 use quorate_sidecar::config::file::File;
 use quorate_sidecar::config::{Config, SidecarArgs};
 use quorate_sidecar::recovery::tools;
-use quorate_sidecar::{control, dev, run, wal};
+use quorate_sidecar::{control, dev, lines, run, wal};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,12 +75,33 @@ fn settings(args: SidecarArgs) -> Result<Config, Vec<String>> {
     Err(complaints)
 }
 
+/// For a person, or a log: a member does not mind if nobody can read it.
+fn said(why: &str) {
+    lines::say(format!("quorate-sidecar: {why}"));
+}
+
+/// A member that lost one of its threads must not seem alive, whoever hears what it was.
+fn end_with_a_panic() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        // Its words are written here and now, and perhaps nobody reads them.
+        let alarm = || {
+            std::thread::sleep(lines::LAST_WORDS);
+            std::process::abort();
+        };
+        // Without a thread for it, the words may keep the end.
+        let _ = std::thread::Builder::new().spawn(alarm);
+        hook(info);
+        std::process::abort();
+    }));
+}
+
 fn run_member(args: SidecarArgs) -> ExitCode {
     let config = match settings(args) {
         Ok(config) => config,
         Err(complaints) => {
             for complaint in complaints {
-                eprintln!("quorate-sidecar: {complaint}");
+                said(&complaint);
             }
             return ExitCode::from(64);
         }
@@ -88,20 +109,15 @@ fn run_member(args: SidecarArgs) -> ExitCode {
     if let Some(parent) = config.die_with_parent
         && let Err(why) = dev::die_with(parent)
     {
-        eprintln!("quorate-sidecar: {why}");
+        said(&why);
         return ExitCode::from(70);
     }
-    // A member that lost one of its threads must not seem alive.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        hook(info);
-        std::process::abort();
-    }));
+    end_with_a_panic();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = match builder.enable_all().max_blocking_threads(8).build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("quorate-sidecar: no runtime: {error}");
+            said(&format!("no runtime: {error}"));
             return ExitCode::from(71);
         }
     };
@@ -112,7 +128,7 @@ fn run_member(args: SidecarArgs) -> ExitCode {
         Ok(run::Ended::Asked) => ExitCode::SUCCESS,
         Ok(run::Ended::Recovered) => again(),
         Err(failed) => {
-            eprintln!("quorate-sidecar: {}", failed.why);
+            said(&failed.why);
             ExitCode::from(failed.code)
         }
     }
@@ -120,13 +136,15 @@ fn run_member(args: SidecarArgs) -> ExitCode {
 
 /// Begins anew in this very process, as another group's member: whoever started it sees no end.
 fn again() -> ExitCode {
+    // Their thread ends here.
+    lines::drain(lines::LAST_WORDS);
     let mut words = std::env::args_os();
     let mut command = std::process::Command::new("/proc/self/exe");
     if let Some(name) = words.next() {
         command.arg0(name);
     }
     let why = command.args(words).exec();
-    eprintln!("quorate-sidecar: recovered; start it again ({why})");
+    said(&format!("recovered; start it again ({why})"));
     ExitCode::from(75)
 }
 
@@ -144,7 +162,11 @@ fn inspect(dir: &std::path::Path) -> ExitCode {
 
 fn main() -> ExitCode {
     match Arguments::try_parse() {
-        Ok(Arguments { verb: Verb::Run(args) }) => run_member(*args),
+        Ok(Arguments { verb: Verb::Run(args) }) => {
+            let code = run_member(*args);
+            lines::drain(lines::LAST_WORDS);
+            code
+        }
         Ok(Arguments { verb: Verb::Drain(args) }) => control::drain(&args),
         Ok(Arguments { verb: Verb::Dev(args) }) => dev::run(args),
         Ok(Arguments { verb: Verb::Snapshot(verb) }) => tools::snapshot(&verb),

@@ -17,6 +17,7 @@ use crate::agent::{CallId, ConnectionId, Request, Told};
 use crate::backup::Backup;
 use crate::clock;
 use crate::frame::PeerMessage;
+use crate::lines;
 use crate::member::{Action, Event, Member};
 use crate::metrics::Metrics;
 use crate::peer::Peers;
@@ -517,7 +518,8 @@ fn same_start(node: &Node, bootstrap: &Bootstrap) -> Result<(), String> {
 /// Ends the process: a write or sync failed. It is never tried again, for what it left on the disk
 /// is not known any more.
 fn give_up(why: &str) -> ! {
-    eprintln!("quorate-sidecar: {why}; exiting");
+    lines::say(format!("quorate-sidecar: {why}; exiting"));
+    lines::drain(lines::LAST_WORDS);
     std::process::exit(74);
 }
 

@@ -24,7 +24,7 @@ use crate::reason::Failure;
 use crate::replica::Replica;
 use crate::tls::{Report, Tls};
 use crate::wal::{DataDir, FsDisk, FsOptions, Recovered, Unshown, Verdict, Wal};
-use crate::{clock, http, tool, transport};
+use crate::{clock, http, lines, tool, transport};
 use health::HealthView;
 use quorate_proto::admin::maintenance_server::MaintenanceServer;
 use quorate_proto::admin::members_server::MembersServer;
@@ -156,7 +156,7 @@ fn random_seed() -> Result<u64, Failed> {
 
 fn log_line(config: &Config, level: Level, line: &str) {
     if level <= config.log {
-        eprintln!("quorate-sidecar {}: {line}", config.name);
+        lines::say(format!("quorate-sidecar {}: {line}", config.name));
     }
 }
 

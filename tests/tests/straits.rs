@@ -1,0 +1,147 @@
+//! A member whose process is in need: a standard error that takes no line. It serves all the same. On
+//! real processes.
+
+use quorate_proto::admin::members_client::MembersClient;
+use quorate_proto::admin::{BootstrapRequest, StatusRequest, Voter};
+use quorate_tests::cluster::{Process, Scratch, binary};
+use quorate_tests::load::Caller;
+use std::fs::OpenOptions;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tonic::transport::{Channel, Endpoint};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the end of a member may take: its goodbyes, and its last lines.
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// One member of one, and its process. Dropping it ends it.
+struct Alone {
+    child: Child,
+    socket: PathBuf,
+    admin: Channel,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Free at this moment; all are held until the last one is chosen.
+fn free_ports() -> [u16; 3] {
+    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    held.map(|listener| listener.local_addr().expect("bound").port())
+}
+
+async fn connected(port: u16) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).expect("an address");
+    let endpoint = endpoint.timeout(PATIENCE);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(channel) = endpoint.connect().await {
+            return channel;
+        }
+        assert!(Instant::now() < end, "it never listened");
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Alone {
+    /// Starts it with this standard error, and makes a group of it.
+    async fn start(dir: &Path, stderr: impl Into<Stdio>) -> Alone {
+        let socket = dir.join("quorate.sock");
+        let [peer, admin, probe] = free_ports();
+        let port = |port: u16| format!("127.0.0.1:{port}");
+        let mut command = Command::new(binary("quorate-sidecar").expect("built"));
+        command
+            .args(["run", "--name", "alone", "--log", "info"])
+            .args(["--peer-listen", &port(peer), "--admin-listen", &port(admin)])
+            .args(["--probe-listen", &port(probe), "--data-dir"])
+            .arg(dir.join("data"))
+            .arg("--socket")
+            .arg(&socket);
+        let child = command.stdin(Stdio::null()).stderr(stderr).spawn().expect("it starts");
+        let alone = Alone { child, socket, admin: connected(admin).await };
+        alone.bootstrap().await;
+        alone
+    }
+
+    async fn bootstrap(&self) {
+        let mut members = MembersClient::new(self.admin.clone());
+        let status = members.status(StatusRequest::default()).await.expect("answered");
+        let member_id = status.into_inner().member_id;
+        let voters = vec![Voter { member_id: member_id.clone(), name: "alone".to_owned() }];
+        let cluster_id = vec![7; 16];
+        let request = BootstrapRequest { cluster_id, member_id, voters, epoch: 900, last_n: 0 };
+        members.bootstrap(request).await.expect("a new group");
+    }
+
+    async fn caller(&self) -> Caller {
+        Caller::connect(self.socket.clone(), vec![1; 16]).await.expect("it listens")
+    }
+
+    /// Ends it as a pod's end does; gives its exit code.
+    fn ended(&mut self) -> Option<i32> {
+        Process::new(self.child.id()).terminate();
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its own child") {
+                return status.code();
+            }
+            assert!(begun.elapsed() < END_MAX, "it does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Names are granted and given back, through this connection.
+async fn serves(caller: &mut Caller, times: u64) {
+    for number in 0..times {
+        let (name, request) = (format!("name-{number}"), caller.request());
+        let token = caller.acquire(&name, request, 5_000).await.expect("answered");
+        let request = caller.request();
+        caller.release(&name, token.expect("granted"), request).await.expect("released");
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().expect("a runtime").block_on(work)
+}
+
+#[test]
+fn a_log_that_cannot_be_written_to_keeps_no_member() {
+    let scratch = Scratch::new("full").expect("scratch");
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    block_on(served_and_ended(scratch.path(), full));
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_no_member() {
+    let scratch = Scratch::new("unread").expect("scratch");
+    let (_unread, writer) = std::io::pipe().expect("a pipe");
+    fill(&writer);
+    block_on(served_and_ended(scratch.path(), writer));
+}
+
+/// Not one byte more fits into it.
+fn fill(pipe: &std::io::PipeWriter) {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let flags = fcntl_getfl(pipe).expect("a pipe has them");
+    fcntl_setfl(pipe, flags | OFlags::NONBLOCK).expect("a pipe has them");
+    while rustix::io::write(pipe, &[b'x'; 4_096]).is_ok() {}
+    assert_eq!(rustix::io::write(pipe, b"x"), Err(rustix::io::Errno::AGAIN));
+    fcntl_setfl(pipe, flags).expect("a pipe has them");
+}
+
+async fn served_and_ended(dir: &Path, stderr: impl Into<Stdio>) {
+    let mut alone = Alone::start(dir, stderr).await;
+    let mut caller = alone.caller().await;
+    let _attached = caller.open(60_000, "served").await.expect("opened");
+    serves(&mut caller, 10).await;
+    assert_eq!(alone.ended(), Some(0));
+}
