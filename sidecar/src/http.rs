@@ -21,8 +21,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-/// Open connections.
-const CONNECTIONS_MAX: usize = 64;
 /// A connection, kept alive or not, ends after this.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 /// A metrics answer waits so long for numbers that others keep; then it shows the last ones.
@@ -69,16 +67,16 @@ pub fn router(metrics: Arc<Metrics>, health: Arc<dyn Health>) -> Router {
         .with_state(Face { metrics, health })
 }
 
-/// Serves the probe port until the process ends.
+/// Serves the probe port until the process ends: at most `most` connections at once.
 ///
 /// # Errors
 /// Never by a client's doing.
 pub async fn serve(
-    listener: TcpListener,
+    (listener, most): (TcpListener, usize),
     metrics: Arc<Metrics>,
     health: Arc<dyn Health>,
 ) -> io::Result<()> {
-    let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let open = Arc::new(Semaphore::new(most));
     axum::serve(Bounded { listener, open }, router(metrics, health)).await
 }
 
@@ -216,7 +214,7 @@ mod tests {
             let metrics = Arc::new(Metrics::default());
             let patient = Patient { ready: AtomicBool::new(false), metrics: Arc::clone(&metrics) };
             let patient = Arc::new(patient);
-            tokio::spawn(serve(listener, metrics, Arc::clone(&patient) as Arc<dyn Health>));
+            tokio::spawn(serve((listener, 8), metrics, Arc::clone(&patient) as Arc<dyn Health>));
             assert!(get(address, "/startupz").await.starts_with("HTTP/1.1 200"));
             assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
             let unready = get(address, "/readyz").await;

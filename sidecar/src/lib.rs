@@ -11,6 +11,7 @@ pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod descriptors;
 pub mod dev;
 pub mod driver;
 pub mod frame;

@@ -6,8 +6,13 @@
 //! Whatever this side cut, and all of TCP, is no evidence. The process behind a Unix connection is
 //! held by a pidfd from the moment of accepting, so that "it is dead" can never mean another
 //! process with its number.
+//!
+//! Open connections are bounded a listener, and further ones wait in the kernel's backlog. Bounded
+//! is also how many processes are watched past the end of their connection: of one that is not,
+//! nobody says that it is dead, and the TTL of its session decides.
 
 use crate::agent::ConnectionId;
+use crate::descriptors::Shares;
 use crate::process::Process;
 use std::fmt;
 use std::fs;
@@ -29,8 +34,6 @@ use tonic::transport::server::Connected;
 
 /// The longest path of a Unix socket, in bytes: the kernel's 108 less the final zero.
 pub const PATH_BYTES_MAX: usize = 107;
-/// Open connections a listener; further ones wait in the kernel's backlog.
-pub const CONNECTIONS_MAX: usize = 4096;
 /// How long the process behind an ended connection is watched: longer than any session lives by
 /// itself.
 const WATCH_MAX: Duration = Duration::from_secs(11 * 60);
@@ -136,6 +139,10 @@ pub struct Connections {
 struct Inner {
     next: AtomicU64,
     draining: AtomicBool,
+    /// Open connections a listener.
+    most: usize,
+    /// Of processes whose connection is over.
+    watched: Arc<Semaphore>,
     sink: Arc<dyn ConnectionSink>,
 }
 
@@ -233,13 +240,15 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 impl Connections {
-    /// Tells `sink` how connections end.
+    /// Tells `sink` how connections end. Takes no more descriptors than its shares.
     #[must_use]
-    pub fn new(sink: Arc<dyn ConnectionSink>) -> Connections {
+    pub fn new(shares: Shares, sink: Arc<dyn ConnectionSink>) -> Connections {
         Connections {
             inner: Arc::new(Inner {
                 next: AtomicU64::new(1),
                 draining: AtomicBool::new(false),
+                most: shares.clients,
+                watched: Arc::new(Semaphore::new(shares.watched)),
                 sink,
             }),
         }
@@ -292,7 +301,7 @@ impl Connections {
         let (sender, receiver) = mpsc::channel(1);
         let (accept, inner) = (make(), Arc::clone(&self.inner));
         tokio::spawn(async move {
-            let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+            let open = Arc::new(Semaphore::new(inner.most));
             while let Ok(permit) = Arc::clone(&open).acquire_owned().await {
                 let accepted = tokio::select! {
                     () = sender.closed() => return,
@@ -372,6 +381,7 @@ impl Drop for LocalStream {
         } else if by_peer
             && let Some(process) = process
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Ok(watched) = Arc::clone(&self.inner.watched).try_acquire_owned()
         {
             // A process closes its descriptors a moment before it is dead.
             let (id, process, inner) = (*id, process.clone(), Arc::clone(&self.inner));
@@ -379,6 +389,7 @@ impl Drop for LocalStream {
                 if matches!(tokio::time::timeout(WATCH_MAX, process.dead()).await, Ok(Ok(()))) {
                     inner.sink.process_dead(id);
                 }
+                drop((process, watched));
             });
         }
         state.over.send_replace(true);

@@ -25,8 +25,19 @@ impl ConnectionSink for Ear {
 }
 
 fn connections() -> (Connections, mpsc::UnboundedReceiver<Heard>) {
+    connections_of(Shares::of(1_024))
+}
+
+fn connections_of(shares: Shares) -> (Connections, mpsc::UnboundedReceiver<Heard>) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (Connections::new(Arc::new(Ear(Mutex::new(sender)))), receiver)
+    (Connections::new(shares, Arc::new(Ear(Mutex::new(sender)))), receiver)
+}
+
+/// Descriptors of processes that this one has.
+fn held_processes() -> usize {
+    let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let targets = all.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.filter(|target| target.to_string_lossy().contains("[pidfd]")).count()
 }
 
 fn scratch(label: &str) -> PathBuf {
@@ -118,7 +129,31 @@ fn a_killed_process_is_known_dead() {
     });
 }
 
-/// The child of the test above; alone it does nothing.
+/// The process that connects lives: only what bounds its watchers ends them.
+#[test]
+fn a_process_that_comes_and_goes_is_watched_a_few_times_only() {
+    run(async {
+        let path = scratch("often").join("s");
+        let listener = bind(&path, 0o666).unwrap();
+        let shares = Shares { watched: 3, ..Shares::of(1_024) };
+        let (connections, mut heard) = connections_of(shares);
+        let mut streams = connections.unix(listener);
+        for number in 1..=200 {
+            let client = UnixStream::connect(&path).await.unwrap();
+            let mut stream = streams.next().await.unwrap().unwrap();
+            drop(client);
+            assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+            drop(stream);
+            assert_eq!(heard.recv().await, Some(Heard::Ended(number, true)));
+        }
+        // Other tests of this process hold a few, too.
+        let held = held_processes();
+        assert!((3..50).contains(&held), "{held}");
+        fs::remove_dir_all(scratch("often")).unwrap();
+    });
+}
+
+/// The child of a test above; alone it does nothing.
 #[test]
 fn connect_and_wait() {
     let Some(path) = std::env::var_os("QUORATE_TEST_CONNECT") else { return };

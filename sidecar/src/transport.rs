@@ -27,8 +27,6 @@ use tonic::transport::{Channel, Endpoint};
 pub const HANDSHAKES_MAX: usize = 64;
 /// A handshake that takes longer is cut.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
-/// Open connections, per listener.
-pub const CONNECTIONS_MAX: usize = 1024;
 /// Data that a peer's machine does not acknowledge for so long breaks the connection. In ms, as the
 /// kernel wants it.
 pub const UNACKNOWLEDGED_MAX_MS: u32 = 3_000;
@@ -70,26 +68,26 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The connections of a listener, each past its handshake, for `serve_with_incoming`. Must be
-/// called within a runtime. Refused connections are told to `report`.
+/// The connections of a listener, each past its handshake, for `serve_with_incoming`: at most
+/// `most` at once. Must be called within a runtime. Refused connections are told to `report`.
 #[must_use]
 pub fn incoming(
-    listener: TcpListener,
+    (listener, most): (TcpListener, usize),
     tls: Option<Tls>,
     report: Report,
 ) -> ReceiverStream<io::Result<Wire>> {
     let (sender, receiver) = mpsc::channel(HANDSHAKES_MAX);
-    tokio::spawn(accept(listener, tls, report, sender));
+    tokio::spawn(accept((listener, most), tls, report, sender));
     ReceiverStream::new(receiver)
 }
 
 async fn accept(
-    listener: TcpListener,
+    (listener, most): (TcpListener, usize),
     tls: Option<Tls>,
     report: Report,
     sender: mpsc::Sender<io::Result<Wire>>,
 ) {
-    let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let open = Arc::new(Semaphore::new(most));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let permit = |of: &Arc<Semaphore>| Arc::clone(of).acquire_owned();
     loop {

@@ -142,7 +142,7 @@ impl Ports {
             started.send(peers.clone()).unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
-                let incoming = transport::incoming(listener, tls, report);
+                let incoming = transport::incoming((listener, 64), tls, report);
                 tokio::select! {
                     served = peers.serve(incoming) => served.unwrap(),
                     _ = stopped => {}

@@ -14,6 +14,7 @@ use crate::agent::Timing;
 use crate::api::{Api, MESSAGE_BYTES_MAX, Node as NodeInfo};
 use crate::config::{Config, Level};
 use crate::control::{self, Control};
+use crate::descriptors::{self, Shares};
 use crate::driver::{self, Driver, Inbox, StatusView, Work, completion_sink, unfit};
 use crate::local_socket::{self, Connections, LocalListener};
 use crate::maintenance::Maintenance;
@@ -122,6 +123,7 @@ struct Parts {
     node: Arc<NodeInfo>,
     peers: Peers,
     tls: Option<Tls>,
+    shares: Shares,
     driver: Option<JoinHandle<driver::Ended>>,
 }
 
@@ -231,6 +233,7 @@ fn start(
         metrics,
         peers,
         tls,
+        shares: Shares::of(descriptors::raise()),
         driver: None,
     };
     if directory.is_retired().map_err(|e| failed(74, e))? {
@@ -294,7 +297,7 @@ fn serve_admin(
     clients: &Connections,
     tasks: &mut JoinSet<()>,
 ) {
-    let Parts { config, inbox, node, tls, .. } = parts;
+    let Parts { config, inbox, node, tls, shares, .. } = parts;
     let admin = Admin::new(inbox.clone(), Arc::clone(node), parts.peers.clone());
     if let Some(listener) = control {
         let service = MembersServer::new(Control::new(admin.clone()));
@@ -309,7 +312,7 @@ fn serve_admin(
     let maintenance = Maintenance::new(inbox.clone());
     let maintenance = MaintenanceServer::with_interceptor(maintenance, guard.clone());
     let admin = MembersServer::with_interceptor(admin, guard);
-    let incoming = transport::incoming(port, tls.clone(), report(config));
+    let incoming = transport::incoming((port, shares.peers), tls.clone(), report(config));
     tasks.spawn(async move {
         let server = Server::builder().add_service(admin).add_service(maintenance);
         let _ = server.serve_with_incoming(incoming).await; // As above.
@@ -336,7 +339,8 @@ fn serve(
         });
     }
     let tls = parts.tls.clone();
-    let incoming = transport::incoming(listeners.peer, tls.clone(), report(&parts.config));
+    let port = (listeners.peer, parts.shares.peers);
+    let incoming = transport::incoming(port, tls.clone(), report(&parts.config));
     let peers = parts.peers.clone();
     tasks.spawn(async move {
         let _ = peers.serve(incoming).await; // As above.
@@ -345,9 +349,9 @@ fn serve(
     let (inbox, peers) = (parts.inbox.clone(), parts.peers.clone());
     let readiness = parts.config.pod.readiness;
     let health = HealthView::new((inbox, peers), &parts.metrics, &parts.node, readiness);
-    let metrics = Arc::clone(&parts.metrics);
+    let (metrics, port) = (Arc::clone(&parts.metrics), (listeners.probe, parts.shares.probes));
     tasks.spawn(async move {
-        let _ = http::serve(listeners.probe, metrics, health).await; // As above.
+        let _ = http::serve(port, metrics, health).await; // As above.
     });
     Ok(tasks)
 }
@@ -427,7 +431,8 @@ pub async fn run(config: Config) -> Result<Ended, Failed> {
     let port = listeners.peer.local_addr().map_err(|e| failed(71, e))?.port();
     let shown = config.pod.ip.map(|ip| SocketAddr::new(ip, port));
     let mut parts = start(config, begun, (tls, shown))?;
-    let clients = Connections::new(Arc::new(ClientSink::new(parts.inbox.clone())));
+    let sink = Arc::new(ClientSink::new(parts.inbox.clone()));
+    let clients = Connections::new(parts.shares, sink);
     let tasks = serve(&parts, listeners, &clients)?;
     let config = parts.config.clone();
     log_line(&config, Level::Info, &format!("listening on {}", config.socket.display()));
