@@ -67,6 +67,10 @@ reasons! {
     ValueTooLarge = "VALUE_TOO_LARGE";
     /// Too many wait for the name.
     QueueFull = "QUEUE_FULL";
+    /// The session holds and waits for too many names.
+    TooManyClaims = "TOO_MANY_CLAIMS";
+    /// Too many names are in use.
+    TooManyNames = "TOO_MANY_NAMES";
     /// Too many sessions are open.
     TooManySessions = "TOO_MANY_SESSIONS";
     /// Too many requests are open.
@@ -141,6 +145,8 @@ impl Error {
                     | Reason::NotBootstrapped
                     | Reason::SlowReader
                     | Reason::TooManyRequests
+                    | Reason::TooManyClaims
+                    | Reason::TooManyNames
                     | Reason::TooManySessions
                     | Reason::QueueFull
                     | Reason::DiskFull

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::command::{
     Cause, Claim, Event, Mode, NameKind, Outcome, Refusal, RequestId, SessionId, Token,
 };
-use crate::limits::{NAME_BYTES_MAX, QUEUE_MAX, REQUEST_MAX, VALUE_BYTES_MAX};
+use crate::limits::{NAME_BYTES_MAX, NAMES_MAX, QUEUE_MAX, REQUEST_MAX, VALUE_BYTES_MAX};
 use crate::machine::Machine;
 use crate::name::{Holder, Name, Waiter};
 use crate::planted::{self, Bug};
@@ -65,6 +65,10 @@ impl Machine {
             return Err(Refusal::TooManyOutcomes);
         }
         let Some((name, entry)) = self.names.get_key_value(claim.name.as_str()) else {
+            if self.names.len() >= NAMES_MAX {
+                return Err(Refusal::TooManyNames);
+            }
+            requests.may_begin()?;
             return match self.hold_off_ms {
                 None => self.grant_at_once(claim, events),
                 Some(_) => self.held_off(claim),
@@ -82,6 +86,7 @@ impl Machine {
             self.requests_mut(claim.session).keep(claim.request, kept);
             return Ok(Outcome::NotAcquired);
         }
+        self.requests(claim.session).may_begin()?;
         self.enqueue(claim, name)
     }
 

@@ -247,6 +247,10 @@ pub enum Refusal {
     StaleToken(Token),
     /// 10,000 wait already.
     QueueFull,
+    /// The session holds and waits for 65,536 names already.
+    TooManyClaims,
+    /// 1,000,000 names are in use already.
+    TooManyNames,
     /// 100,000 sessions are open already.
     TooManySessions,
     /// A field is out of range: never made by a sidecar of this version.

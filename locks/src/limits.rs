@@ -27,6 +27,12 @@ pub const QUEUE_MAX: usize = 10_000;
 /// How many sessions are open at once.
 pub const SESSIONS_MAX: usize = 100_000;
 
+/// How many claims of one session hold or wait at once.
+pub const CLAIMS_MAX: usize = 65_536;
+
+/// How many names are held or waited for at once.
+pub const NAMES_MAX: usize = 1_000_000;
+
 /// How many outcomes a session keeps for repeated requests.
 pub const OUTCOMES_MAX: usize = 256;
 

@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::command::{NameKind, RequestId, Token};
-use crate::limits::OUTCOMES_MAX;
+use crate::command::{NameKind, Refusal, RequestId, Token};
+use crate::limits::{CLAIMS_MAX, OUTCOMES_MAX};
 use crate::planted::{self, Bug};
 
 /// Where a live claim stands.
@@ -104,6 +104,12 @@ impl Requests {
         let used = self.kept.range(floor..).count() + self.live.range(floor..).count();
         assert!(used <= OUTCOMES_MAX, "more outcomes than the bound");
         used < OUTCOMES_MAX
+    }
+
+    /// Refused if as many claims hold or wait as a session may have. A machine of an earlier
+    /// version may have let in more: they stay.
+    pub(crate) fn may_begin(&self) -> Result<(), Refusal> {
+        if self.live.len() >= CLAIMS_MAX { Err(Refusal::TooManyClaims) } else { Ok(()) }
     }
 
     /// The client has the answers below `unacked`: they are forgotten, live claims excepted.

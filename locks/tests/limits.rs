@@ -1,6 +1,6 @@
-//! The two large limits, at their full size, and the time that large things take.
+//! The large limits, at their full size, and the time that large things take.
 
-use quorate_locks::limits::{QUEUE_MAX, SESSIONS_MAX};
+use quorate_locks::limits::{CLAIMS_MAX, NAMES_MAX, QUEUE_MAX, SESSIONS_MAX};
 use quorate_locks::{
     Attachment, Claim, Command, Event, Generation, Key, Machine, Mode, NameKind, Outcome, Refusal,
     RequestId, SessionId,
@@ -117,4 +117,53 @@ fn session_100_001_is_refused_and_many_names_of_one_session_are_freed_at_once() 
     assert_eq!(log.apply(&Command::Expire { sessions: all }), Outcome::Expired { ended: 99_999 });
     assert_eq!((log.machine.session_count(), log.machine.name_count()), (0, 0));
     assert!(log.machine.encode().len() < 64, "memory follows the living");
+}
+
+#[test]
+fn claim_65_537_of_a_session_is_refused_until_one_ends() {
+    let mut log = Log::start();
+    let (session, other) = (log.opened(0), log.opened(1));
+    assert!(matches!(log.claim(other, 1, "taken"), Outcome::Granted { .. }));
+    let most = CLAIMS_MAX as u64;
+    for request in 1..most {
+        let name = format!("name/{request}");
+        assert!(matches!(log.claim(session, request, &name), Outcome::Granted { .. }));
+    }
+    // One that waits counts as one that holds.
+    assert!(matches!(log.claim(session, most, "taken"), Outcome::Queued { .. }));
+    let full = log.machine.clone();
+    let refused = Outcome::Refused(Refusal::TooManyClaims);
+    assert_eq!(log.claim(session, most + 1, "new"), refused);
+    assert_eq!(log.machine.encode().len(), full.encode().len(), "nothing was added");
+    assert!(matches!(log.claim(other, 2, "new"), Outcome::Granted { .. }), "another has room");
+    assert_eq!(log.claim(session, most + 1, "new"), refused, "nor in a queue");
+    assert!(matches!(log.claim(session, most, "taken"), Outcome::Queued { .. }), "a repetition");
+
+    let generation = Generation(1);
+    let cancel = Command::Cancel { session, generation, request: RequestId(most) };
+    assert_eq!(log.apply(&cancel), Outcome::Cancelled);
+    assert!(matches!(log.claim(session, most + 1, "new"), Outcome::Queued { .. }));
+    let bytes = log.machine.encode();
+    assert_eq!(Machine::decode(&bytes).as_ref(), Ok(&log.machine));
+    log.machine.check();
+}
+
+#[test]
+fn name_1_000_001_is_refused_until_one_is_free() {
+    let mut log = Log::start();
+    let per_session = 50_000;
+    let sessions: Vec<SessionId> = (0..20).map(|key| log.opened(key)).collect();
+    for (number, session) in (0..NAMES_MAX).map(|number| (number, sessions[number / per_session])) {
+        let request = (number % per_session + 1) as u64;
+        let name = number.to_string();
+        assert!(matches!(log.claim(session, request, &name), Outcome::Granted { .. }));
+    }
+    assert_eq!(log.machine.name_count(), NAMES_MAX);
+    let late = log.opened(1_000_000);
+    assert_eq!(log.claim(late, 1, "new"), Outcome::Refused(Refusal::TooManyNames));
+    assert!(matches!(log.claim(late, 1, "7"), Outcome::Queued { .. }), "it is in use already");
+    let close = Command::Close { session: sessions[1], generation: Generation(1) };
+    assert_eq!(log.apply(&close), Outcome::Closed { released: 50_000 });
+    assert!(matches!(log.claim(late, 2, "new"), Outcome::Granted { .. }));
+    log.machine.check();
 }

@@ -74,7 +74,7 @@ fn label(outcome: &Outcome) -> String {
     }
 }
 
-/// The random logs come everywhere but to the two large limits, which have tests of their own.
+/// The random logs come everywhere but to the four large limits, which have tests of their own.
 fn assert_reached(seen: &BTreeMap<String, u64>) {
     let all = "Started Opened Resumed Closed Expired Granted Queued NotAcquired Released Cancelled \
         SessionUnknown SessionMoved TtlDiffers KindMismatch AlreadyHeld RequestTooOld \

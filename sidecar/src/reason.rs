@@ -74,6 +74,10 @@ reasons! {
     ValueTooLarge = "VALUE_TOO_LARGE", InvalidArgument;
     /// Too many wait for the name.
     QueueFull = "QUEUE_FULL", ResourceExhausted;
+    /// The session holds and waits for too many names.
+    TooManyClaims = "TOO_MANY_CLAIMS", ResourceExhausted;
+    /// Too many names are in use.
+    TooManyNames = "TOO_MANY_NAMES", ResourceExhausted;
     /// Too many sessions are open.
     TooManySessions = "TOO_MANY_SESSIONS", ResourceExhausted;
     /// Too many requests at this sidecar, or too many outcomes kept for the session.
@@ -210,6 +214,18 @@ impl Failure {
             R::QueueFull => Failure::new(
                 Reason::QueueFull,
                 format!("{} claims wait for this name, the limit; try later", limits::QUEUE_MAX),
+            ),
+            R::TooManyClaims => Failure::new(
+                Reason::TooManyClaims,
+                format!(
+                    "the session holds and waits for {} names, the limit; release some, or open \
+                     another session",
+                    limits::CLAIMS_MAX
+                ),
+            ),
+            R::TooManyNames => Failure::new(
+                Reason::TooManyNames,
+                format!("{} names are in use, the limit; release some", limits::NAMES_MAX),
             ),
             R::TooManySessions => Failure::new(
                 Reason::TooManySessions,
