@@ -1,6 +1,7 @@
 //! Does one step.
 //!
-//! Invariants: at most one write a step, but for Settle, whose writes disturb nobody; whatever takes something away carries the UID, and where
+//! Invariants: at most one write a step, but for Settle, whose writes disturb nobody; whatever
+//! takes something away carries the UID, and where
 //! there is one the state, of what it was decided about, so that a decision about the past does
 //! nothing; nothing is written unless the Lease outlives the request.
 

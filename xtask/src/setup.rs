@@ -7,7 +7,8 @@ use std::process::Command;
 
 const USAGE: &str = "\
 Installs what `cargo xtask test` needs of the system: mkfs.ext4, fsfreeze, losetup, mount and
-umount, for the checks on disks of their own. It uses apt-get where this is root; where it is not, it says what is missing.";
+umount, for the checks on disks of their own. It uses apt-get where this is root; where it is not,
+it says what is missing.";
 
 /// Tools of the checks on disks of their own, each with the package that has it.
 const TOOLS: [(&str, &str); 5] = [

@@ -124,7 +124,8 @@ impl World {
             Step::Scale { replicas, .. } => replicas <= ordinal,
             _ => false,
         };
-        // Nor does any tell of a vote that is about to be given, if another operator removes the pod
+        // Nor does any tell of a vote that is about to be given, if another operator removes the
+        // pod
         // meanwhile: the Lease keeps two from that.
         let disk = self.claims.get(&ordinal).and_then(|claim| claim.disk);
         if disk.is_some_and(|id| self.is_to_vote(id)) {

@@ -2,7 +2,8 @@
 //!
 //! A `--peer` wins. Else the address that the peer showed in its hello, or where the operator found
 //! it since, comes first, and its name in the domain second: the DNS of a cluster may be half a
-//! minute behind. What was shown is kept in memory only, for as long as the peer is configured or connected; the log has no addresses.
+//! minute behind. What was shown is kept in memory only, for as long as the peer is configured or
+//! connected; the log has no addresses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
