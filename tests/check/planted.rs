@@ -25,9 +25,9 @@ mod bugs {
     /// Some of the bugs, and a seed that is known to find each. All of them: `cargo xtask zoo`.
     pub const BUGS: [(&str, Bug, u64); 7] = [
         ("vote answered before it is durable", Bug::Raft(RaftBug::VoteBeforeDurable), 4),
-        ("vote forgotten by a restart", Bug::Raft(RaftBug::VoteForgotten), 34),
+        ("vote forgotten by a restart", Bug::Raft(RaftBug::VoteForgotten), 84),
         ("entries answered before the sync", Bug::Raft(RaftBug::EntriesBeforeSync), 1),
-        ("old-term entry committed by counting", Bug::Raft(RaftBug::OldTermByCounting), 2),
+        ("old-term entry committed by counting", Bug::Raft(RaftBug::OldTermByCounting), 18),
         ("commit by index", Bug::Raft(RaftBug::CommitByIndex), 2),
         ("expiry outside the log", Bug::Sidecar(SidecarBug::ExpiryOutsideTheLog), 1),
         ("token not from replicated state", Bug::Locks(LockBug::TokenOfTheProcess), 1),
