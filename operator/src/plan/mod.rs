@@ -13,7 +13,7 @@ mod group;
 mod pods;
 
 use crate::observed::{Configuration, Observed, Ordinal};
-use crate::step::{Plan, Step};
+use crate::step::{Plan, Step, Work};
 use crate::validate;
 
 /// What is to be done next.
@@ -117,7 +117,11 @@ fn set(o: &Observed) -> Option<Plan> {
         Some(set) if set.current || validate::fault(&o.cluster.spec).is_some() => None,
         Some(set) => {
             let step = Step::Template { replicas: set.replicas };
-            Some(Plan::new(step, "the StatefulSet's template is not the wanted one"))
+            let plan = Plan::new(step, "the StatefulSet's template is not the wanted one");
+            // Whoever waits for Ready after an edit is not told so before the roll began.
+            let old = o.pods.iter().filter(|(_, pod)| pods::out_of_date(o, pod));
+            let old: Vec<Ordinal> = old.map(|(ordinal, _)| *ordinal).collect();
+            Some(if old.is_empty() { plan } else { plan.as_part_of(Work::Roll, old) })
         }
         None => Some(birth::foreign(o).unwrap_or_else(|| {
             let step = Step::Template { replicas: pods_needed(o) };

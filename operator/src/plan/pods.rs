@@ -165,7 +165,7 @@ fn majority_gone(o: &Observed) -> Option<String> {
     (gone.len() * 2 >= all && all > 0).then(|| format!("{lost}: {way}"))
 }
 
-fn out_of_date(o: &Observed, pod: &Pod) -> bool {
+pub(super) fn out_of_date(o: &Observed, pod: &Pod) -> bool {
     let old = pod.template_hash != o.cluster.template_hash || pod.image != o.cluster.image;
     old && validate::fault(&o.cluster.spec).is_none()
 }
