@@ -10,3 +10,12 @@ pub fn say(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{line}");
 }
+
+/// Runs to its end what needs a runtime, on this thread.
+///
+/// # Panics
+/// Without a runtime there is nothing to test.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().expect("a runtime").block_on(work)
+}

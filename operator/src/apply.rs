@@ -1,13 +1,13 @@
 //! Does one step.
 //!
 //! Invariants: at most one write a step, but for Settle, whose writes disturb nobody; whatever
-//! takes something away carries the UID, and where
-//! there is one the state, of what it was decided about, so that a decision about the past does
-//! nothing; nothing is written unless the Lease outlives the request.
+//! takes something away carries the UID, and where there is one the state, of what it was decided
+//! about, so that a decision about the past does nothing; nothing is written unless the Lease
+//! outlives the request.
 
 use crate::admin::{Target, address, voters};
 use crate::build::Wanted;
-use crate::context::{Context, MANAGER};
+use crate::context::{Context, MANAGER, exactly};
 use crate::crd::{Birth, Mode};
 use crate::observe::Read;
 use crate::observed::{Identity, Member, Ordinal};
@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, EvictParams, Patch, PatchParams, PostParams};
 use quorate_proto::admin::{
     BootstrapRequest, ChangeMembershipRequest, DrainRequest, MemberAddress, RetireRequest,
     TransferLeadershipRequest, UndrainRequest, Voter,
@@ -75,13 +75,6 @@ fn words(error: kube::Error) -> String {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
     }
-}
-
-fn exactly(uid: &str, resource_version: Option<&str>) -> DeleteParams {
-    DeleteParams::default().preconditions(Preconditions {
-        uid: Some(uid.to_owned()),
-        resource_version: resource_version.map(str::to_owned),
-    })
 }
 
 impl Pass<'_> {
@@ -258,12 +251,8 @@ impl Pass<'_> {
 
     async fn route(&self, to: Option<Ordinal>) -> Result<(), String> {
         let slices: Api<EndpointSlice> = self.api();
-        let name = self.wanted.leader();
         let Some(ordinal) = to else {
-            let Some(now) = slices.get_opt(&name).await.map_err(words)? else { return Ok(()) };
-            let uid = now.uid().unwrap_or_default();
-            slices.delete(&name, &exactly(&uid, None)).await.map_err(words)?;
-            return Ok(());
+            return self.context.remove(&slices, &self.wanted.leader(), self.wanted).await;
         };
         let target = self.target(ordinal)?;
         let slice = self.wanted.leader_slice((&target.pod, &target.uid, target.ip));

@@ -165,15 +165,9 @@ impl Context {
     /// # Errors
     /// The API server's, or the cryptography's in words.
     pub async fn settle(&self, wanted: &Wanted<'_>) -> Result<(), String> {
-        let service = wanted.service();
-        let live = self.apply(wanted, &service).await?;
-        let live = live.metadata.resource_version.unwrap_or_default();
-        self.mark(wanted, "Service", Mark { wanted: hash(&object(&service)), live });
+        self.put(wanted, "Service", &wanted.service()).await?;
         self.settle_leader(wanted).await?;
-        let map = wanted.config_map();
-        let live = self.apply(wanted, &map).await?;
-        let live = live.metadata.resource_version.unwrap_or_default();
-        self.mark(wanted, "ConfigMap", Mark { wanted: hash(&object(&map)), live });
+        self.put(wanted, "ConfigMap", &wanted.config_map()).await?;
         let namespace = wanted.cluster.namespace().unwrap_or_default();
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
         let now = secrets.get_opt(&wanted.certificate()).await.map_err(|e| e.to_string())?;
@@ -189,10 +183,7 @@ impl Context {
 
     async fn settle_leader(&self, wanted: &Wanted<'_>) -> Result<(), String> {
         if let Some(service) = wanted.leader_service() {
-            let live = self.apply(wanted, &service).await?;
-            let live = live.metadata.resource_version.unwrap_or_default();
-            self.mark(wanted, "LeaderService", Mark { wanted: hash(&object(&service)), live });
-            return Ok(());
+            return self.put(wanted, "LeaderService", &service).await;
         }
         // Not wanted any more; the slice goes with it.
         let namespace = wanted.cluster.namespace().unwrap_or_default();
@@ -202,16 +193,37 @@ impl Context {
         self.remove(&slices, &wanted.leader(), wanted).await
     }
 
-    async fn remove<K>(&self, api: &Api<K>, name: &str, wanted: &Wanted<'_>) -> Result<(), String>
+    /// Applies an object, and remembers what came of it.
+    async fn put<K>(&self, wanted: &Wanted<'_>, kind: &str, of: &K) -> Result<(), String>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Serialize,
+        K: std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let live = self.apply(wanted, of).await?;
+        let live = live.resource_version().unwrap_or_default();
+        self.mark(wanted, kind, Mark { wanted: hash(&object(of)), live });
+        Ok(())
+    }
+
+    /// Removes what was made for this resource; what is somebody else's stays.
+    ///
+    /// # Errors
+    /// The API server's, in words.
+    pub async fn remove<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        wanted: &Wanted<'_>,
+    ) -> Result<(), String>
     where
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
     {
         let failed = |error: kube::Error| error.to_string();
         let live = api.get_opt(name).await.map_err(failed)?;
         let Some(live) = live.filter(|live| is_owned(live, wanted)) else { return Ok(()) };
-        let preconditions = Preconditions { uid: live.uid(), resource_version: None };
-        let exactly = DeleteParams::default().preconditions(preconditions);
-        api.delete(name, &exactly).await.map_err(failed)?;
+        let uid = live.uid().unwrap_or_default();
+        api.delete(name, &exactly(&uid, None)).await.map_err(failed)?;
         Ok(())
     }
 
@@ -261,6 +273,15 @@ impl Context {
     pub fn wrote(&self, set: &StatefulSet, wanted: &Wanted) {
         self.mark(wanted, "StatefulSet", set_mark(set, wanted));
     }
+}
+
+/// Deletes only the object with this UID, and only in this state if there is one.
+#[must_use]
+pub fn exactly(uid: &str, resource_version: Option<&str>) -> DeleteParams {
+    DeleteParams::default().preconditions(Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: resource_version.map(str::to_owned),
+    })
 }
 
 fn is_owned(object: &impl Resource, wanted: &Wanted) -> bool {

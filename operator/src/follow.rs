@@ -1,6 +1,5 @@
 //! Who holds the elections that Services lead to: asked for often, so that a pass comes at once
-//! when
-//! that changes.
+//! when that changes.
 //!
 //! Must not: decide, or ask the API server anything. What is seen here only wakes.
 

@@ -32,8 +32,7 @@ pub struct Config {
     /// failed transfer costs less than an election.
     pub transfer_ns: u64,
     /// Nanoseconds that a change may wait for its new voters' logs and for the disks of both
-    /// halves.
-    /// 4 T/5: below T, so that who is silent is named before the leader steps down for it.
+    /// halves. 4 T/5: below T, so that who is silent is named before the leader steps down for it.
     pub change_ns: u64,
     /// Entries on the way to one follower, at most. 256: fills a 1 ms link at 256,000 entries/s.
     pub window_entries: u64,

@@ -48,14 +48,13 @@
 //!   by the index of the configuration that the asker means. New voters are learners first and
 //!   within one window of the leader; a majority of each half has an entry durable that follows
 //!   the request; any leader leaves the joint configuration, or gives it up, but only after an
-//!   entry of its own
-//!   term is committed (`membership.rs` has the traces of looser rules). One exception: a leader
-//!   gives up what it began itself in this term, and does so at once when the new half alone falls
-//!   silent, or its disks hang for T. A leader lost just then, with the new half gone for good,
-//!   needs an operator. A leader
-//!   that is to go offers leadership first, else leads without counting itself until its removal
-//!   is committed. Who left is told so. A member that has no vote, and knows that for committed,
-//!   never stands; one that does not know may be the only one who can be elected.
+//!   entry of its own term is committed (`membership.rs` has the traces of looser rules). One
+//!   exception: a leader gives up what it began itself in this term, and does so at once when the
+//!   new half alone falls silent, or its disks hang for T. A leader lost just then, with the new
+//!   half gone for good, needs an operator. A leader that is to go offers leadership first, else
+//!   leads without counting itself until its removal is committed. Who left is told so. A member
+//!   that has no vote, and knows that for committed, never stands; one that does not know may be
+//!   the only one who can be elected.
 //!
 //! # What it must not do, and leaves out
 //!

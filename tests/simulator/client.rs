@@ -3,8 +3,7 @@
 //!
 //! It behaves as the client library does: the same request id after a broken connection, Resume
 //! with the last known generation, now and then the same id again after a call that it gave up, a
-//! new session when the old one is gone. What it believes to hold
-//! is what the checker compares.
+//! new session when the old one is gone. What it believes to hold is what the checker compares.
 
 use crate::simulator::history::ClaimId;
 use crate::simulator::random::Random;

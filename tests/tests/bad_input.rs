@@ -9,17 +9,13 @@ use quorate_proto::v1::{
     AcquireRequest, CampaignRequest, ObserveRequest, OpenRequest, ReleaseRequest, ResumeRequest,
 };
 use quorate_sidecar::reason::Reason;
+use quorate_tests::block_on;
 use quorate_tests::cluster::{Cluster, Process, Scratch};
 use quorate_tests::load::{Caller, channel};
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().expect("a runtime").block_on(work)
-}
 
 fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()

@@ -4,16 +4,12 @@
 use quorate_proto::v1::claim_event::Event;
 use quorate_proto::v1::locks_client::LocksClient;
 use quorate_proto::v1::{Claim, HoldRequest};
+use quorate_tests::block_on;
 use quorate_tests::cluster::{Cluster, Process, Scratch};
 use quorate_tests::load::{Caller, boottime_ns, channel};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().expect("a runtime").block_on(work)
-}
 
 fn key() -> Vec<u8> {
     let mut key = vec![0; 16];

@@ -5,6 +5,7 @@ use quorate_proto::admin::{
     ChangeMembershipRequest, StatusRequest, StatusResponse, TransferLeadershipRequest, Voter,
 };
 use quorate_proto::v1::session_event::Event;
+use quorate_tests::block_on;
 use quorate_tests::cluster::{Cluster, Scratch};
 use quorate_tests::load::{Attached, Caller, Gaps, Prober, boottime_ns};
 use std::collections::BTreeSet;
@@ -19,11 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const TTL_MS: u64 = 3_000;
 const TTL_NS: u64 = TTL_MS * 1_000_000;
 const LOOK: Duration = Duration::from_millis(10);
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().expect("a runtime").block_on(work)
-}
 
 struct Group {
     admins: Vec<MembersClient<Channel>>,

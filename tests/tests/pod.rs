@@ -7,6 +7,7 @@ use quorate_sidecar::control;
 use quorate_sidecar::dev::certificates::Authority;
 use quorate_sidecar::tls::{Tls, TlsFiles};
 use quorate_sidecar::transport;
+use quorate_tests::block_on;
 use quorate_tests::cluster::{Process, Scratch, binary};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -231,11 +232,6 @@ impl Pods {
         let answer = self.admin(0, "operator").await.bootstrap(request).await;
         answer.expect("a new group");
     }
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().expect("a runtime").block_on(work)
 }
 
 #[test]

@@ -7,6 +7,7 @@ use quorate_proto::admin::{BootstrapRequest, CompactRequest, StatusRequest, Vote
 use quorate_proto::v1::CampaignRequest;
 use quorate_proto::v1::acquire_response::Outcome;
 use quorate_proto::v1::elections_client::ElectionsClient;
+use quorate_tests::block_on;
 use quorate_tests::cluster::{Process, Scratch, binary};
 use quorate_tests::load::{Caller, channel};
 use std::fs::OpenOptions;
@@ -118,11 +119,6 @@ async fn serves(caller: &mut Caller, times: u64) {
         let request = caller.request();
         caller.release(&name, token.expect("granted"), request).await.expect("released");
     }
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().expect("a runtime").block_on(work)
 }
 
 #[test]

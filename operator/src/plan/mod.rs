@@ -1,7 +1,7 @@
 //! What is to be done next: a pure function from what was observed to at most one step.
 //!
-//! Invariants: `spec.replicas` alone decides about the size, observations never do; votes
-//! move before pods do; a step that takes a voter away leaves a majority that has contact with the
+//! Invariants: `spec.replicas` alone decides about the size, observations never do; votes move
+//! before pods do; a step that takes a voter away leaves a majority that has contact with the
 //! leader; equal observations give equal plans; where everything is as wanted the plan is to rest.
 //! Must not: make a client, read a clock, or remember anything between two passes.
 //!

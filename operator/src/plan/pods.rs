@@ -240,10 +240,9 @@ pub(super) fn shrink(group: &Group) -> Option<Plan> {
 
 /// Pods that are not wanted, and have not ended yet.
 pub(super) fn ending(group: &Group) -> Option<Plan> {
-    let o = group.o;
-    let (ordinal, _) = o.pods.range(pods_needed(o)..).next()?;
-    let why = format!("{} is ending", group.name(*ordinal));
-    let ending = o.pods.range(pods_needed(o)..).map(|(ordinal, _)| *ordinal);
+    let pods = group.o.pods.range(pods_needed(group.o)..);
+    let ending: Vec<Ordinal> = pods.map(|(ordinal, _)| *ordinal).collect();
+    let why = format!("{} is ending", group.name(*ending.first()?));
     Some(Plan::new(Step::Await, why).as_part_of(Work::Scale, ending))
 }
 

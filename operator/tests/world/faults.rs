@@ -125,8 +125,7 @@ impl World {
             _ => false,
         };
         // Nor does any tell of a vote that is about to be given, if another operator removes the
-        // pod
-        // meanwhile: the Lease keeps two from that.
+        // pod meanwhile: the Lease keeps two from that.
         let disk = self.claims.get(&ordinal).and_then(|claim| claim.disk);
         if disk.is_some_and(|id| self.is_to_vote(id)) {
             return;

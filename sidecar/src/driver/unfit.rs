@@ -54,7 +54,10 @@ fn refuse(work: Work, view: &StatusView, why: &Failure) {
         }
         Work::Call(_, _, _, call) => drop(call.items.try_send(Err(why.clone()))),
         // Dropped: the asker hears that nobody answers.
-        Work::Event(_) | Work::Completion(_) | Work::Change(..) => {}
-        Work::Leaders(..) | Work::Stop => {}
+        Work::Event(_)
+        | Work::Completion(_)
+        | Work::Leaders(..)
+        | Work::Change(..)
+        | Work::Stop => {}
     }
 }

@@ -285,10 +285,7 @@ impl Peers {
         if settled || state.shown.insert(member, address) == Some(address) {
             return;
         }
-        self.shared.link(&mut state, member, &name);
-        if let Some(link) = state.links.get(&member) {
-            link.poke.notify_one();
-        }
+        self.shared.dial_now(&mut state, member, &name);
     }
 
     /// This member belongs to this cluster now.
@@ -444,6 +441,14 @@ impl Shared {
         });
     }
 
+    /// Makes sure that a task dials this peer, and that it does not pause before it does.
+    fn dial_now(self: &Arc<Self>, state: &mut State, member: MemberId, name: &str) {
+        self.link(state, member, name);
+        if let Some(link) = state.links.get(&member) {
+            link.poke.notify_one();
+        }
+    }
+
     /// Where a peer said that it is.
     fn shown(&self, member: MemberId) -> Option<SocketAddr> {
         self.lock().shown.get(&member).copied()
@@ -471,10 +476,7 @@ impl Shared {
         state.learn_address(member, greeting.address);
         // Dropping the former entry is the sign.
         state.inbound.insert(member, Inbound { number, name: name.clone(), replaced });
-        self.link(&mut state, member, &name);
-        if let Some(link) = state.links.get(&member) {
-            link.poke.notify_one();
-        }
+        self.dial_now(&mut state, member, &name);
         drop(state);
         if met == Met::Restarted {
             self.sink.restarted(member);
