@@ -560,9 +560,6 @@ fn coming(group: &Group, ordinal: Ordinal) -> Option<Plan> {
 /// What a change of mind, a roll, or an earlier operator left behind.
 pub(super) fn tidy(group: &Group) -> Option<Plan> {
     let o = group.o;
-    if let Some(plan) = fetched(o).filter(|_| old(group).is_empty()) {
-        return Some(plan);
-    }
     let idle = o.members.iter().find(|(ordinal, member)| {
         let ends = o.pods.get(ordinal).is_none_or(|pod| pod.deleting);
         member.draining && !ends && **ordinal < o.cluster.replicas()
@@ -570,6 +567,13 @@ pub(super) fn tidy(group: &Group) -> Option<Plan> {
     if let Some((ordinal, _)) = idle {
         let why = format!("{} stays, and may lead again", group.name(*ordinal));
         return Some(Plan::new(Step::Undrain(*ordinal), why));
+    }
+    // An image that was changed is in use once the container from before is gone.
+    if o.pods.values().any(|pod| pod.restarting) {
+        return None;
+    }
+    if let Some(plan) = fetched(o).filter(|_| old(group).is_empty()) {
+        return Some(plan);
     }
     let wanted = (o.cluster.replicas() > 1 && o.rivals.is_empty()).then_some(1);
     if o.budget.map(|budget| budget.max_unavailable) != wanted {

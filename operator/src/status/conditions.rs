@@ -88,6 +88,9 @@ fn missing(o: &Observed, ordinal: Ordinal) -> Option<String> {
     match (o.pods.get(&ordinal), o.members.get(&ordinal)) {
         (None, _) => Some(format!("{name} is not there")),
         (Some(pod), _) if pod.deleting => Some(format!("{name} is ending")),
+        (Some(pod), _) if pod.restarting => {
+            Some(format!("{name} still runs its image from before"))
+        }
         (Some(pod), _) if !pod.ready => Some(format!("{name} is not ready")),
         (_, None) => Some(format!("{name} does not answer")),
         (_, Some(member)) if !leader.configuration.members().any(|(id, _)| id == member.id) => {
