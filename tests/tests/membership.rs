@@ -36,7 +36,8 @@ impl Group {
         for member in &cluster.members {
             let endpoint = Endpoint::from_shared(member.admin.clone()).expect("an address");
             let mut admin = MembersClient::new(endpoint.connect().await.expect("it listens"));
-            let status = admin.status(StatusRequest::default()).await.expect("answered").into_inner();
+            let status =
+                admin.status(StatusRequest::default()).await.expect("answered").into_inner();
             identities.push(Voter { member_id: status.member_id, name: member.name.clone() });
             admins.push(admin);
         }

@@ -54,6 +54,10 @@ fn refuse(work: Work, view: &StatusView, why: &Failure) {
         }
         Work::Call(_, _, _, call) => drop(call.items.try_send(Err(why.clone()))),
         // Dropped: the asker hears that nobody answers.
-        Work::Event(_) | Work::Completion(_) | Work::Change(..) | Work::Stop => {}
+        Work::Event(_)
+        | Work::Completion(_)
+        | Work::Change(..)
+        | Work::Attached(..)
+        | Work::Stop => {}
     }
 }
