@@ -4,7 +4,7 @@
 //! everything is applied once more, which changes nothing where it is as wanted.
 
 use crate::admin::Admins;
-use crate::build::{Wanted, hash};
+use crate::build::{ATTACH_SETTINGS, Wanted, hash};
 use crate::certificates::{Authority, is_due};
 use crate::lease::Hold;
 use k8s_openapi::NamespaceResourceScope;
@@ -20,10 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The field manager of what the operator applies.
 pub const MANAGER: &str = "quorate-operator";
-/// On the members' Secret: the day from which on it is made anew.
+/// On a Secret with a certificate: the day from which on it is made anew.
 const RENEW_ON: &str = "quorate.dev/renew-on";
-/// On the members' Secret: the authority, as a hash.
+/// On a Secret with a certificate: the authority, as a hash.
 const AUTHORITY: &str = "quorate.dev/authority";
+
+/// On a Secret with a certificate: what is in it beside the certificate, as a hash.
+const MADE_FOR: &str = "quorate.dev/made-for";
 
 /// See the module.
 pub struct Context {
@@ -85,37 +88,40 @@ impl Context {
     /// The API server's.
     pub async fn stale(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, kube::Error> {
         let namespace = wanted.cluster.namespace().unwrap_or_default();
-        let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-        let (peers, settings, certificate) =
-            (wanted.peers(), wanted.settings(), wanted.certificate());
-        let (service, map, secret) = tokio::try_join!(
-            services.get_opt(&peers),
-            maps.get_opt(&settings),
-            secrets.get_opt(&certificate),
-        )?;
         let mut stale = Vec::new();
-        let same = |kind: &str, object: &Value, live: Option<String>| {
-            live.is_some_and(|live| {
-                self.is_fresh(wanted, kind, &Mark { wanted: hash(object), live })
-            })
-        };
-        let version = |metadata: &Option<String>| metadata.clone();
-        let live = service.and_then(|live| version(&live.metadata.resource_version));
-        if !same("Service", &object(&wanted.service()), live) {
-            stale.push(format!("Service {peers}"));
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
+        for service in [wanted.service(), wanted.client_service()] {
+            let live = services.get_opt(&service.name_any()).await?;
+            self.compare(wanted, &service, live.as_ref(), &mut stale);
         }
-        let live = map.and_then(|live| version(&live.metadata.resource_version));
-        if !same("ConfigMap", &object(&wanted.config_map()), live) {
-            stale.push(format!("ConfigMap {settings}"));
-        }
-        let good = secret.as_ref().is_some_and(|secret| self.is_good(secret, wanted));
-        let live = secret.and_then(|live| version(&live.metadata.resource_version));
-        if !good || !same("Secret", &json!(wanted.certificate_label()), live) {
-            stale.push(format!("Secret {certificate}"));
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
+        let map = wanted.config_map();
+        let live = maps.get_opt(&map.name_any()).await?;
+        self.compare(wanted, &map, live.as_ref(), &mut stale);
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        for (_, name) in certificates(wanted) {
+            let secret = secrets.get_opt(&name).await?;
+            let good = secret.filter(|secret| self.is_good(secret, wanted));
+            let kind = format!("Secret {name}");
+            let same = good
+                .is_some_and(|live| self.is_fresh(wanted, &kind, &mark(&wanted.certified(), &live)));
+            if !same {
+                stale.push(kind);
+            }
         }
         Ok(stale)
+    }
+
+    /// Notes an object that is not there as it was applied last.
+    fn compare<K>(&self, wanted: &Wanted, object: &K, live: Option<&K>, stale: &mut Vec<String>)
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let kind = kind(object);
+        let same = |live: &K| self.is_fresh(wanted, &kind, &mark(object, live));
+        if !live.is_some_and(same) {
+            stale.push(kind);
+        }
     }
 
     fn is_good(&self, secret: &Secret, wanted: &Wanted) -> bool {
@@ -125,37 +131,45 @@ impl Context {
             .iter()
             .any(|owner| Some(&owner.uid) == wanted.cluster.metadata.uid.as_ref());
         let due = told.get(RENEW_ON).is_none_or(|day| is_due(day));
-        ours && !due && told.get(AUTHORITY) == Some(&hash(&self.authority.cert))
+        let made_for = told.get(MADE_FOR) == Some(&hash(&wanted.certified()));
+        ours && !due && made_for && told.get(AUTHORITY) == Some(&hash(&self.authority.cert))
     }
 
-    /// Makes the plain objects as wanted. The members' certificate stays as long as it is good.
+    /// Makes the plain objects as wanted. Certificates stay as long as they are good.
     ///
     /// # Errors
     /// The API server's, or the cryptography's in words.
     pub async fn settle(&self, wanted: &Wanted<'_>) -> Result<(), String> {
-        let service = wanted.service();
-        let live = self.apply(wanted, &service).await?;
-        let live = live.metadata.resource_version.unwrap_or_default();
-        self.mark(wanted, "Service", Mark { wanted: hash(&object(&service)), live });
-        let map = wanted.config_map();
-        let live = self.apply(wanted, &map).await?;
-        let live = live.metadata.resource_version.unwrap_or_default();
-        self.mark(wanted, "ConfigMap", Mark { wanted: hash(&object(&map)), live });
+        for service in [wanted.service(), wanted.client_service()] {
+            self.settle_one(wanted, &service).await?;
+        }
+        self.settle_one(wanted, &wanted.config_map()).await?;
         let namespace = wanted.cluster.namespace().unwrap_or_default();
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-        let now = secrets.get_opt(&wanted.certificate()).await.map_err(|e| e.to_string())?;
-        let live = match now.filter(|secret| self.is_good(secret, wanted)) {
-            Some(secret) => secret,
-            None => self.apply(wanted, &self.secret(wanted)?).await?,
-        };
-        let live = live.metadata.resource_version.unwrap_or_default();
-        let label = hash(&json!(wanted.certificate_label()));
-        self.mark(wanted, "Secret", Mark { wanted: label, live });
+        for (part, name) in certificates(wanted) {
+            let now = secrets.get_opt(&name).await.map_err(|e| e.to_string())?;
+            let live = match now.filter(|secret| self.is_good(secret, wanted)) {
+                Some(secret) => secret,
+                None => self.apply(wanted, &self.secret(wanted, part, &name)?).await?,
+            };
+            let mark = mark(&wanted.certified(), &live);
+            self.mark(wanted, &format!("Secret {name}"), mark);
+        }
         Ok(())
     }
 
-    fn secret(&self, wanted: &Wanted) -> Result<Secret, String> {
-        let issued = self.authority.issue("member", &wanted.certificate_label());
+    async fn settle_one<K>(&self, wanted: &Wanted<'_>, object: &K) -> Result<(), String>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + DeserializeOwned + Serialize + std::fmt::Debug,
+    {
+        let live = self.apply(wanted, object).await?;
+        self.mark(wanted, &kind(object), mark(object, &live));
+        Ok(())
+    }
+
+    fn secret(&self, wanted: &Wanted, part: &str, name: &str) -> Result<Secret, String> {
+        let issued = self.authority.issue(part, &wanted.certificate_label());
         let issued = issued.map_err(|error| error.to_string())?;
         let mut secret = Secret {
             metadata: wanted.config_map().metadata,
@@ -167,9 +181,14 @@ impl Context {
             ])),
             ..Secret::default()
         };
-        secret.metadata.name = Some(wanted.certificate());
+        secret.metadata.name = Some(name.to_owned());
+        if name == wanted.clients() {
+            let settings = (ATTACH_SETTINGS.to_owned(), wanted.attach_settings());
+            secret.string_data.get_or_insert_default().extend([settings]);
+        }
         secret.annotations_mut().insert(RENEW_ON.to_owned(), issued.renew_on);
         secret.annotations_mut().insert(AUTHORITY.to_owned(), hash(&self.authority.cert));
+        secret.annotations_mut().insert(MADE_FOR.to_owned(), hash(&wanted.certified()));
         Ok(secret)
     }
 
@@ -208,6 +227,21 @@ fn set_mark(set: &StatefulSet, wanted: &Wanted) -> Mark {
     live["replicas"] = Value::Null;
     let owners = object(&set.metadata.owner_references);
     Mark { wanted: hash(&object(&wanted.stateful_set(0))), live: hash(&json!([live, owners])) }
+}
+
+/// Whom each certificate is for, and the Secret that it is in.
+fn certificates(wanted: &Wanted) -> [(&'static str, String); 2] {
+    [("member", wanted.certificate()), ("client", wanted.clients())]
+}
+
+/// An object as `Kind name`.
+fn kind<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    format!("{} {}", K::kind(&()), object.name_any())
+}
+
+fn mark<K: Resource>(wanted: &impl Serialize, live: &K) -> Mark {
+    let live = live.meta().resource_version.clone().unwrap_or_default();
+    Mark { wanted: hash(&object(wanted)), live }
 }
 
 fn key(wanted: &Wanted, kind: &str) -> String {
