@@ -103,8 +103,9 @@ impl Context {
             let secret = secrets.get_opt(&name).await?;
             let good = secret.filter(|secret| self.is_good(secret, wanted));
             let kind = format!("Secret {name}");
-            let same = good
-                .is_some_and(|live| self.is_fresh(wanted, &kind, &mark(&wanted.certified(), &live)));
+            let same = good.is_some_and(|live| {
+                self.is_fresh(wanted, &kind, &mark(&wanted.certified(), &live))
+            });
             if !same {
                 stale.push(kind);
             }

@@ -242,7 +242,11 @@ async fn asked_to_end() {
 
 /// Serves the webhook, if it is wanted, from when there is an authority: whether this process has
 /// the Lease or waits for it.
-async fn serve_webhook(client: &Client, args: &RunArgs, health: &http::Health) -> Result<(), String> {
+async fn serve_webhook(
+    client: &Client,
+    args: &RunArgs,
+    health: &http::Health,
+) -> Result<(), String> {
     let Some(address) = args.webhook_listen else { return Ok(()) };
     if args.webhook_host.is_empty() {
         return Err("--webhook-listen needs a --webhook-host: the name at which the API server \

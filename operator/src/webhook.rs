@@ -74,8 +74,7 @@ impl Certificate {
 
 fn server(issued: &Issued) -> Result<Arc<ServerConfig>, String> {
     let words = |why: &dyn std::fmt::Display| why.to_string();
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(issued.cert.as_bytes()).collect();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(issued.cert.as_bytes()).collect();
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).map_err(|why| words(&why))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     // What the API server may do is whatever its build allows, 1.2 and 1.3.
@@ -209,7 +208,12 @@ pub fn review(question: &[u8], image: &str) -> Result<Value, String> {
 }
 
 /// Keeps the authority in the configuration of this name, for as long as the process lives.
-pub async fn keep_trusted(client: Client, name: String, authority: Arc<Authority>, say: fn(String)) {
+pub async fn keep_trusted(
+    client: Client,
+    name: String,
+    authority: Arc<Authority>,
+    say: fn(String),
+) {
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client);
     let mut said = String::new();
     loop {

@@ -12,7 +12,8 @@ const IMAGE: &str = "quorate.dev/quorate:1";
 fn files() -> Vec<(PathBuf, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/inject");
     let entries = fs::read_dir(folder).expect("the folder is there");
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("it can be read").path()).collect();
+    let mut files: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("it can be read").path()).collect();
     files.sort();
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("it is text");

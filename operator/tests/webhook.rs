@@ -97,8 +97,8 @@ fn it_proves_who_it_is_and_adds_the_sidecar() {
             assert_eq!(answer["response"]["allowed"], true);
             let mut wanted = pod(inject::ATTACH);
             assert_eq!(inject::pod(&mut wanted, "", IMAGE), Ok(true));
-            let patch: ByteString = serde_json::from_value(answer["response"]["patch"].clone())
-                .expect("it is base64");
+            let patch: ByteString =
+                serde_json::from_value(answer["response"]["patch"].clone()).expect("it is base64");
             let patch: Value = serde_json::from_slice(&patch.0).expect("it is JSON");
             assert_eq!(patch[0]["value"], wanted["metadata"]["annotations"]);
             assert_eq!((&patch[1]["op"], &patch[1]["path"]), (&json!("replace"), &json!("/spec")));

@@ -150,7 +150,11 @@ fn a_lock_outlives_its_relays() {
             let relay = beside.relay(round).await;
             let process = Process::new(pods.running[relay].as_ref().expect("it runs").id());
             let frozen = round % 2 == 0;
-            if frozen { process.stop() } else { pods.kill(relay) }
+            if frozen {
+                process.stop()
+            } else {
+                pods.kill(relay)
+            }
             let since = boottime_ns();
             renewed_after(&mut kept, since).await;
             assert_ne!(beside.relay(round + 1).await, relay);
@@ -160,7 +164,11 @@ fn a_lock_outlives_its_relays() {
             let _rival = rival.open(TTL_MS, "rival").await.expect("opened");
             let request = rival.request();
             assert_eq!(rival.acquire("x", request, 0).await.expect("answered"), None);
-            if frozen { process.resume() } else { pods.start(relay).await }
+            if frozen {
+                process.resume()
+            } else {
+                pods.start(relay).await
+            }
             pods.until(relay, "/readyz", 200).await;
         }
         let request = holder.request();
@@ -249,7 +257,8 @@ fn a_holder_beside_it_ends_in_time_and_frees_its_lock() {
         // All relays are frozen: its whole tree is gone before the deadline.
         let mut holder = lock("2s");
         let child = first_pid(&mut holder);
-        let members: Vec<Process> = pods.running.iter().flatten().map(|it| it.id()).map(Process::new).collect();
+        let members: Vec<Process> =
+            pods.running.iter().flatten().map(|it| it.id()).map(Process::new).collect();
         members.iter().for_each(Process::stop);
         let latest = boottime_ns() + 2_000_000_000 * 95 / 100;
         let gone = tokio::task::spawn_blocking(move || child.await_gone(PATIENCE)).await;
@@ -323,7 +332,11 @@ fn only_the_certificate_for_clients_gets_in() {
         let other = Tls::load(files, "client", CLUSTER, Arc::new(|_| {})).expect("good files");
         assert!(by_hand(&pods, Some(&other), 3, hello()).await.is_err());
         // And the clients' opens no other door.
-        let admin = pods.admin(0, "client").await.status(quorate_proto::admin::StatusRequest::default()).await;
+        let admin = pods
+            .admin(0, "client")
+            .await
+            .status(quorate_proto::admin::StatusRequest::default())
+            .await;
         assert_eq!(admin.expect_err("refused").code(), Code::PermissionDenied);
         let peer = by_hand(&pods, Some(&client), 0, hello()).await.expect_err("refused");
         assert_eq!(peer.code(), Code::Unimplemented);

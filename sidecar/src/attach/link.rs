@@ -14,7 +14,7 @@ use quorate_proto::peer::RelayRequest;
 use quorate_proto::peer::relay_client::RelayClient;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,8 +30,10 @@ const HEARD_MAX: usize = 64;
 const WELCOME_DEADLINE: Duration = Duration::from_secs(5);
 /// After the first failure.
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
-/// After many.
+/// After many. A connection that lasted for so long was a good one.
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
+/// Where there is no other member, for one to be added.
+const ALONE: Duration = Duration::from_secs(5);
 
 /// Where members are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,18 +126,25 @@ async fn run(shared: Arc<Shared>, link: usize, mut cut: watch::Receiver<u64>) {
     let (mut complained, mut turn) = (String::new(), turns(shared.own.boot, link));
     while !shared.events.is_closed() {
         serial += 1;
+        let begun = Instant::now();
         let connection = Connection { link, serial };
         let outcome = match shared.choose(link, turn).await {
-            Ok(place) => tokio::select! {
+            Ok(None) => {
+                tokio::time::sleep(ALONE).await;
+                continue;
+            }
+            Ok(Some(place)) => tokio::select! {
                 outcome = attempt(&shared, connection, &place) => outcome,
                 // Dropped: the sidecar ends.
-                _ = cut.wait_for(|upto| *upto >= serial) => Ok(true),
+                _ = cut.wait_for(|upto| *upto >= serial) => Ok(()),
             },
             Err(why) => Err(why),
         };
-        let was_up = matches!(outcome, Ok(true));
-        if was_up {
-            (backoff, complained) = (BACKOFF_FIRST, String::new());
+        if outcome.is_ok() {
+            complained.clear();
+            if begun.elapsed() > BACKOFF_LAST {
+                backoff = BACKOFF_FIRST;
+            }
             // The driver is gone, or hears of it.
             let _ = shared.events.send(LinkEvent::Down(connection)).await;
         }
@@ -174,8 +183,8 @@ impl Shared {
         }
     }
 
-    /// The next place where the other link is not.
-    async fn choose(&self, link: usize, turn: usize) -> Result<(String, String), String> {
+    /// The next place where the other link is not, if there is one.
+    async fn choose(&self, link: usize, turn: usize) -> Result<Option<(String, String)>, String> {
         let known = self.known().await?;
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = |place: &str| {
@@ -186,16 +195,20 @@ impl Shared {
             (0..count).map(|at| &known[(turn + at) % count]).find(|(_, place)| !taken(place));
         let free = free.cloned();
         places[link] = free.as_ref().map(|(_, place)| place.clone());
-        free.ok_or_else(|| format!("any other member: {count} known"))
+        if count == 0 {
+            return Err("any member: none is known".to_owned());
+        }
+        Ok(free)
     }
 }
 
-/// Dials a member, and passes on what it says. True: it was up. An error names the place.
+/// Dials a member, and passes on what it says until that ends. An error, from before it was up,
+/// names the place.
 async fn attempt(
     shared: &Shared,
     connection: Connection,
     (name, place): &(String, String),
-) -> Result<bool, String> {
+) -> Result<(), String> {
     let named = |why: String| format!("{place}: {why}");
     let expected = (Some(&shared.tls), name.as_str());
     let channel = transport::channel(place, DIAL_DEADLINE, expected).await;
@@ -224,7 +237,7 @@ async fn attempt(
     if let Err(why) = pass_on(shared, connection, events).await {
         (shared.report)(format!("the relay at {}", named(why)));
     }
-    Ok(true)
+    Ok(())
 }
 
 async fn pass_on(

@@ -60,7 +60,9 @@ fn open(attached: &mut Attached) -> Forward {
 
 fn told(attached: &mut Attached) -> Vec<Told> {
     let actions = attached.actions().into_iter();
-    actions.filter_map(|it| if let Action::Tell(_, told) = it { Some(told) } else { None }).collect()
+    actions
+        .filter_map(|it| if let Action::Tell(_, told) = it { Some(told) } else { None })
+        .collect()
 }
 
 #[test]

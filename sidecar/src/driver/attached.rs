@@ -301,7 +301,8 @@ impl AttachedDriver {
     /// This process itself did not run: nobody else was late.
     fn forgive_pause(&mut self, now: Time, due: Time) {
         if now.since(due) > SILENCE_MIN_NS {
-            for up in self.up.iter_mut().flatten() {
+            let waited_for = |up: &&mut Up| up.heard < up.pinged;
+            for up in self.up.iter_mut().flatten().filter(waited_for) {
                 up.pinged = up.pinged.max(now);
             }
         }

@@ -151,10 +151,12 @@ impl Inbox {
         self.queue.push(Lane::Message, Work::Event(event))
     }
 
-    /// What an attached sidecar has for the leader, or a ping. Dropped when too many wait.
+    /// What an attached sidecar has for the leader, or a ping. Dropped when too many wait; its
+    /// commands wait with the calls of clients, behind consensus.
     pub fn relay(&self, id: RelayId, said: Said) {
+        let lane = if matches!(said, Said::Forward(_)) { Lane::Call } else { Lane::Message };
         // Counted as dropped; it is said again.
-        let _ = self.queue.push(Lane::Message, Work::Event(Event::Relay(id, said)));
+        let _ = self.queue.push(lane, Work::Event(Event::Relay(id, said)));
     }
 
     /// Anything else that must not be refused.

@@ -101,9 +101,8 @@ fn it_may_ask_for_its_own_sessions_alone() {
         may(&Command::Open { key: Key(13), ttl_ms: 5_000, attachment, label })
     };
     assert_eq!((open(own), open(other)), (Ok(()), Err(Why::Malformed)));
-    let resume = |attachment| {
-        may(&Command::Resume { key: Key(12), replaces: Generation(1), attachment })
-    };
+    let resume =
+        |attachment| may(&Command::Resume { key: Key(12), replaces: Generation(1), attachment });
     assert_eq!((resume(own), resume(other)), (Ok(()), Err(Why::Malformed)));
     assert_eq!(may(&start), Err(Why::Malformed));
     let expire = Command::Expire { sessions: vec![(SessionId(2), Generation(1))] };

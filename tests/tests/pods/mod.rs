@@ -190,7 +190,8 @@ impl Pods {
 
     /// The admin port, as whom this certificate speaks for.
     pub async fn admin(&self, member: usize, whose: &str) -> MembersClient<Channel> {
-        let tls = Tls::load(self.files(whose), whose, CLUSTER, Arc::new(|_| {})).expect("good files");
+        let tls =
+            Tls::load(self.files(whose), whose, CLUSTER, Arc::new(|_| {})).expect("good files");
         let address = format!("127.0.0.1:{}", self.ports[member][1]);
         let called = name(member);
         let expected = (Some(&tls), called.as_str());
@@ -235,7 +236,6 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().expect("a runtime").block_on(work)
 }
-
 
 /// The status of a probe; none if nobody listens.
 pub fn probe(port: u16, path: &str) -> Option<u16> {
