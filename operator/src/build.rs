@@ -175,8 +175,8 @@ impl Wanted<'_> {
         }))
     }
 
-    /// The Service by which attached sidecars find members, ready or not: one that cannot relay says
-    /// so.
+    /// The Service by which attached sidecars find members, ready or not: one that cannot relay
+    /// says so.
     #[must_use]
     pub fn client_service(&self) -> Service {
         typed(json!({

@@ -3,7 +3,8 @@
 //!
 //! Its certificate is made when it is needed, by the operator's authority, and lives as long as the
 //! process, at most half its life; whoever holds the Lease writes the authority into the
-//! configuration of the webhook, where the API server finds it. Each replica serves, waiting or not.
+//! configuration of the webhook, where the API server finds it. Each replica serves, whether it
+//! has the Lease or waits.
 //!
 //! Invariants: what is answered is [`crate::inject::pod`]'s, and nothing is read or written for it;
 //! the configuration is written only where it is not as wanted.

@@ -1,5 +1,5 @@
-//! Verbs that live in `quorate-sidecar`, or in `quorate-operator`: this process becomes it, with the
-//! same arguments.
+//! Verbs that live in `quorate-sidecar`, or in `quorate-operator`: this process becomes it, with
+//! the same arguments.
 
 use crate::{exit, paint};
 use std::ffi::{OsStr, OsString};
@@ -56,6 +56,7 @@ mod tests {
         assert_eq!(if_asked(words("quorate lock dev").into_iter()), None);
         assert_eq!(if_asked(words("quorate").into_iter()), None);
         assert_eq!(if_asked(words("quorate snapshot save f").into_iter()), None);
+        assert!(is_sibling("inject", &[]));
         assert!(is_sibling("snapshot", &words("inspect f")) && is_sibling("recover", &[]));
     }
 }
