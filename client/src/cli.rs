@@ -138,6 +138,13 @@ pub enum Verb {
     #[command(after_long_help = "Example:\n  quorate wal inspect DIR", disable_help_flag = true)]
     Wal(SiblingArgs),
 
+    /// Add the sidecar to manifests of pods that are no members (starts quorate-operator inject)
+    #[command(
+        after_long_help = "Example:\n  quorate inject -f deployment.yaml | kubectl apply -f -",
+        disable_help_flag = true
+    )]
+    Inject(SiblingArgs),
+
     /// Run a whole group on this machine (starts quorate-sidecar dev)
     #[command(after_long_help = "Example:\n  quorate dev --members 3", disable_help_flag = true)]
     Dev(SiblingArgs),

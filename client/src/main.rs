@@ -51,6 +51,7 @@ fn run(cli: Cli) -> u8 {
         Verb::Completions { shell } => command::completions::run(shell),
         Verb::Wal(args) => command::sibling::start("wal", &args.arguments),
         Verb::Recover(args) => command::sibling::start("recover", &args.arguments),
+        Verb::Inject(args) => command::sibling::start("inject", &args.arguments),
         Verb::Dev(args) => command::sibling::start("dev", &args.arguments),
         verb => {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

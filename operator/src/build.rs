@@ -39,15 +39,21 @@ pub const VOLUME: &str = "quorate-log";
 pub const PEER_PORT: u16 = 7401;
 /// Of the admin port.
 pub const ADMIN_PORT: u16 = 7402;
+/// Of attached sidecars: pods that are no members.
+pub const CLIENT_PORT: u16 = 7403;
+/// Probes and metrics.
+pub const PROBE_PORT: u16 = 7404;
+/// The settings of attached sidecars, in the Secret with their certificate.
+pub const ATTACH_SETTINGS: &str = "attach.conf";
 /// Counts changes of what the sidecar's container looks like, other than its image.
 pub const CONTRACT: &str = "1";
 /// Where the socket is, in every container.
-const RUN: &str = "/run/quorate";
+pub(crate) const RUN: &str = "/run/quorate";
 /// Where the volume is.
 const STATE: &str = "/var/lib/quorate";
 const SETTINGS: &str = "/etc/quorate/settings";
-const CERTIFICATES: &str = "/etc/quorate/tls";
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+pub(crate) const CERTIFICATES: &str = "/etc/quorate/tls";
+pub(crate) const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// A resource, with what the operator adds to it.
 pub struct Wanted<'a> {
@@ -92,6 +98,12 @@ impl Wanted<'_> {
     #[must_use]
     pub fn certificate(&self) -> String {
         format!("{}-member", self.name())
+    }
+
+    /// The headless Service of the members for attached sidecars, and their certificate.
+    #[must_use]
+    pub fn clients(&self) -> String {
+        clients(&self.name())
     }
 
     /// The label of the group in certificates: no two resources share it, not one after the other.
@@ -219,6 +231,26 @@ impl Wanted<'_> {
         })))
     }
 
+    /// The Service by which attached sidecars find members, ready or not: one that cannot relay
+    /// says so.
+    #[must_use]
+    pub fn client_service(&self) -> Service {
+        typed(json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": self.metadata(&self.clients()),
+            "spec": {
+                "clusterIP": "None",
+                "publishNotReadyAddresses": true,
+                "selector": self.selector(),
+                "ports": [
+                    { "name": "client", "port": CLIENT_PORT, "protocol": "TCP",
+                      "targetPort": CLIENT_PORT },
+                ],
+            },
+        }))
+    }
+
     /// The sidecars' settings, the same for all.
     #[must_use]
     pub fn config_map(&self) -> ConfigMap {
@@ -233,7 +265,8 @@ impl Wanted<'_> {
             ("QUORATE_SOCKET_MODE", "0660".to_owned()),
             ("QUORATE_PEER_LISTEN", "0.0.0.0:7401".to_owned()),
             ("QUORATE_ADMIN_LISTEN", format!("0.0.0.0:{ADMIN_PORT}")),
-            ("QUORATE_PROBE_LISTEN", "0.0.0.0:7404".to_owned()),
+            ("QUORATE_CLIENT_LISTEN", format!("0.0.0.0:{CLIENT_PORT}")),
+            ("QUORATE_PROBE_LISTEN", format!("0.0.0.0:{PROBE_PORT}")),
             ("QUORATE_PEER_DOMAIN", domain),
             ("QUORATE_CLUSTER", self.certificate_label()),
             ("QUORATE_TLS_CERT", format!("{CERTIFICATES}/tls.crt")),
@@ -250,6 +283,29 @@ impl Wanted<'_> {
             "metadata": self.metadata(&self.settings()),
             "data": { "sidecar.conf": text },
         }))
+    }
+
+    /// The settings of attached sidecars. They lie beside their certificate, so that a pod needs to
+    /// know the resource's name alone.
+    #[must_use]
+    pub fn attach_settings(&self) -> String {
+        let service = format!("{}.{}.svc:{CLIENT_PORT}", self.clients(), self.namespace());
+        let settings = [
+            ("QUORATE_SERVICE", service),
+            ("QUORATE_CLUSTER", self.certificate_label()),
+            ("QUORATE_TLS_CERT", format!("{CERTIFICATES}/tls.crt")),
+            ("QUORATE_TLS_KEY", format!("{CERTIFICATES}/tls.key")),
+            ("QUORATE_TLS_CA", format!("{CERTIFICATES}/ca.crt")),
+            ("QUORATE_TOOL_DIR", format!("{RUN}/bin")),
+            ("QUORATE_LOG", self.spec().sidecar.log.as_str().to_owned()),
+        ];
+        settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
+    }
+
+    /// What the Secrets with certificates are made for.
+    #[must_use]
+    pub fn certified(&self) -> Value {
+        json!([self.certificate_label(), self.attach_settings()])
     }
 
     /// The disruption budget: so many members may be away.
@@ -418,22 +474,15 @@ impl Wanted<'_> {
             "ports": [
                 { "name": "quorate-peer", "containerPort": PEER_PORT, "protocol": "TCP" },
                 { "name": "quorate-admin", "containerPort": ADMIN_PORT, "protocol": "TCP" },
-                { "name": "quorate-probe", "containerPort": 7404, "protocol": "TCP" },
+                { "name": "quorate-client", "containerPort": CLIENT_PORT, "protocol": "TCP" },
+                { "name": "quorate-probe", "containerPort": PROBE_PORT, "protocol": "TCP" },
             ],
             "startupProbe": probe("/startupz", 1, 30),
             "livenessProbe": probe("/livez", 10, 6),
             "readinessProbe": probe("/readyz", 1, 3),
             "lifecycle": { "preStop": { "exec": { "command": ["quorate-sidecar", "drain"] } } },
             "resources": resources,
-            "securityContext": {
-                "allowPrivilegeEscalation": false,
-                "capabilities": { "drop": ["ALL"] },
-                "readOnlyRootFilesystem": true,
-                "runAsNonRoot": true,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "seccompProfile": { "type": "RuntimeDefault" },
-            },
+            "securityContext": restricted(),
             "volumeMounts": [
                 { "name": VOLUME, "mountPath": STATE },
                 { "name": "quorate-run", "mountPath": RUN },
@@ -450,13 +499,33 @@ impl Wanted<'_> {
 }
 
 /// An environment variable that holds a field of the pod.
-fn field(name: &str, path: &str) -> Value {
+pub(crate) fn field(name: &str, path: &str) -> Value {
     json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } })
 }
 
-fn probe(path: &str, period_seconds: u32, failures: u32) -> Value {
+/// The headless Service of a group's members for attached sidecars, and the Secret with their
+/// certificate.
+#[must_use]
+pub fn clients(cluster: &str) -> String {
+    format!("{cluster}-client")
+}
+
+/// What the sidecar may do: nothing.
+pub(crate) fn restricted() -> Value {
     json!({
-        "httpGet": { "path": path, "port": 7404, "scheme": "HTTP" },
+        "allowPrivilegeEscalation": false,
+        "capabilities": { "drop": ["ALL"] },
+        "readOnlyRootFilesystem": true,
+        "runAsNonRoot": true,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
+}
+
+pub(crate) fn probe(path: &str, period_seconds: u32, failures: u32) -> Value {
+    json!({
+        "httpGet": { "path": path, "port": PROBE_PORT, "scheme": "HTTP" },
         "periodSeconds": period_seconds,
         "timeoutSeconds": 2,
         "failureThreshold": failures,
@@ -464,7 +533,7 @@ fn probe(path: &str, period_seconds: u32, failures: u32) -> Value {
 }
 
 /// What a container beside the sidecar gets: where the socket is.
-fn beside(container: &mut Value) {
+pub(crate) fn beside(container: &mut Value) {
     let mount = json!([{ "name": "quorate-run", "mountPath": RUN, "readOnly": true }]);
     append(&mut container["volumeMounts"], mount);
     let env = json!([{ "name": "QUORATE_ENDPOINT", "value": format!("{RUN}/quorate.sock") }]);
@@ -480,7 +549,7 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
-fn append(into: &mut Value, more: Value) {
+pub(crate) fn append(into: &mut Value, more: Value) {
     if !into.is_array() {
         *into = json!([]);
     }
@@ -489,7 +558,7 @@ fn append(into: &mut Value, more: Value) {
     }
 }
 
-fn prepend(into: &mut Value, first: Value) {
+pub(crate) fn prepend(into: &mut Value, first: Value) {
     if !into.is_array() {
         *into = json!([]);
     }
@@ -498,7 +567,7 @@ fn prepend(into: &mut Value, first: Value) {
     }
 }
 
-fn default(place: &mut Value, value: Value) {
+pub(crate) fn default(place: &mut Value, value: Value) {
     if place.is_null() {
         *place = value;
     }

@@ -1,5 +1,6 @@
 //! One certificate authority of the operator, and what it issues: a certificate for the members of
-//! each group, and one for the operator itself towards each of them.
+//! each group, one for its attached sidecars, one for the operator itself towards each of them, and
+//! the webhook's.
 //!
 //! Invariants: the authority's key is in the operator's namespace and nowhere else; a member's
 //! certificate speaks for one group alone, by a label that no other group ever has; what the
@@ -94,14 +95,21 @@ impl Authority {
         Ok(Authority { cert, key, issuer })
     }
 
-    /// A certificate for this part of a group: `member`, or `operator`.
+    /// A certificate for this part of a group: `member`, `client`, or `operator`.
     ///
     /// # Errors
     /// The name is no DNS name.
     pub fn issue(&self, part: &str, label: &str) -> Result<Issued, rcgen::Error> {
-        let name = format!("{part}.{label}.quorate");
-        let mut params = CertificateParams::new(vec![name.clone()])?;
-        params.distinguished_name = named(&name);
+        self.issue_for(&[format!("{part}.{label}.quorate")])
+    }
+
+    /// A certificate for these DNS names and addresses.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub fn issue_for(&self, names: &[String]) -> Result<Issued, rcgen::Error> {
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = named(names.first().map_or("nobody", String::as_str));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

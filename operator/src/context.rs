@@ -4,7 +4,7 @@
 //! everything is applied once more, which changes nothing where it is as wanted.
 
 use crate::admin::Admins;
-use crate::build::{Wanted, hash};
+use crate::build::{ATTACH_SETTINGS, Wanted, hash};
 use crate::certificates::{Authority, is_due};
 use crate::lease::Hold;
 use crate::observed::Route;
@@ -23,10 +23,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The field manager of what the operator applies.
 pub const MANAGER: &str = "quorate-operator";
-/// On the members' Secret: the day from which on it is made anew.
+/// On a Secret with a certificate: the day from which on it is made anew.
 const RENEW_ON: &str = "quorate.dev/renew-on";
-/// On the members' Secret: the authority, as a hash.
+/// On a Secret with a certificate: the authority, as a hash.
 const AUTHORITY: &str = "quorate.dev/authority";
+
+/// On a Secret with a certificate: what is in it beside the certificate, as a hash.
+const MADE_FOR: &str = "quorate.dev/made-for";
 
 /// See the module.
 pub struct Context {
@@ -107,83 +110,84 @@ impl Context {
     /// The API server's.
     pub async fn stale(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, kube::Error> {
         let namespace = wanted.cluster.namespace().unwrap_or_default();
-        let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-        let (peers, settings, certificate) =
-            (wanted.peers(), wanted.settings(), wanted.certificate());
-        let leader = wanted.leader();
-        let (led, service, map, secret) = tokio::try_join!(
-            services.get_opt(&leader),
-            services.get_opt(&peers),
-            maps.get_opt(&settings),
-            secrets.get_opt(&certificate),
-        )?;
         let mut stale = Vec::new();
-        let same = |kind: &str, object: &Value, live: Option<String>| {
-            live.is_some_and(|live| {
-                self.is_fresh(wanted, kind, &Mark { wanted: hash(object), live })
-            })
-        };
-        let live = service.and_then(|live| live.metadata.resource_version);
-        if !same("Service", &object(&wanted.service()), live) {
-            stale.push(format!("Service {peers}"));
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
+        for service in [wanted.service(), wanted.client_service()] {
+            let live = services.get_opt(&service.name_any()).await?;
+            self.compare(wanted, &service, live.as_ref(), &mut stale);
         }
+        let led = services.get_opt(&wanted.leader()).await?;
         let led = led.filter(|live| is_owned(live, wanted));
-        let right = match (wanted.leader_service(), led) {
-            (None, live) => live.is_none(),
-            (Some(service), live) => same(
-                "LeaderService",
-                &object(&service),
-                live.and_then(|live| live.metadata.resource_version),
-            ),
-        };
-        if !right {
-            stale.push(format!("Service {leader}"));
+        match wanted.leader_service() {
+            Some(service) => self.compare(wanted, &service, led.as_ref(), &mut stale),
+            None => stale.extend(led.as_ref().map(kind)),
         }
-        let live = map.and_then(|live| live.metadata.resource_version);
-        if !same("ConfigMap", &object(&wanted.config_map()), live) {
-            stale.push(format!("ConfigMap {settings}"));
-        }
-        let good = secret.as_ref().is_some_and(|secret| self.is_good(secret, wanted));
-        let live = secret.and_then(|live| live.metadata.resource_version);
-        if !good || !same("Secret", &json!(wanted.certificate_label()), live) {
-            stale.push(format!("Secret {certificate}"));
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
+        let map = wanted.config_map();
+        let live = maps.get_opt(&map.name_any()).await?;
+        self.compare(wanted, &map, live.as_ref(), &mut stale);
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        for (_, name) in certificates(wanted) {
+            let secret = secrets.get_opt(&name).await?;
+            let good = secret.filter(|secret| self.is_good(secret, wanted));
+            let kind = format!("Secret {name}");
+            let same = good.is_some_and(|live| {
+                self.is_fresh(wanted, &kind, &mark(&wanted.certified(), &live))
+            });
+            if !same {
+                stale.push(kind);
+            }
         }
         Ok(stale)
+    }
+
+    /// Notes an object that is not there as it was applied last.
+    fn compare<K>(&self, wanted: &Wanted, object: &K, live: Option<&K>, stale: &mut Vec<String>)
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let kind = kind(object);
+        let same = |live: &K| self.is_fresh(wanted, &kind, &mark(object, live));
+        if !live.is_some_and(same) {
+            stale.push(kind);
+        }
     }
 
     fn is_good(&self, secret: &Secret, wanted: &Wanted) -> bool {
         let told = secret.annotations();
         let ours = is_owned(secret, wanted);
         let due = told.get(RENEW_ON).is_none_or(|day| is_due(day));
-        ours && !due && told.get(AUTHORITY) == Some(&hash(&self.authority.cert))
+        let made_for = told.get(MADE_FOR) == Some(&hash(&wanted.certified()));
+        ours && !due && made_for && told.get(AUTHORITY) == Some(&hash(&self.authority.cert))
     }
 
-    /// Makes the plain objects as wanted. The members' certificate stays as long as it is good.
+    /// Makes the plain objects as wanted. Certificates stay as long as they are good.
     ///
     /// # Errors
     /// The API server's, or the cryptography's in words.
     pub async fn settle(&self, wanted: &Wanted<'_>) -> Result<(), String> {
-        self.put(wanted, "Service", &wanted.service()).await?;
+        for service in [wanted.service(), wanted.client_service()] {
+            self.put(wanted, &service).await?;
+        }
         self.settle_leader(wanted).await?;
-        self.put(wanted, "ConfigMap", &wanted.config_map()).await?;
+        self.put(wanted, &wanted.config_map()).await?;
         let namespace = wanted.cluster.namespace().unwrap_or_default();
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-        let now = secrets.get_opt(&wanted.certificate()).await.map_err(|e| e.to_string())?;
-        let live = match now.filter(|secret| self.is_good(secret, wanted)) {
-            Some(secret) => secret,
-            None => self.apply(wanted, &self.secret(wanted)?).await?,
-        };
-        let live = live.metadata.resource_version.unwrap_or_default();
-        let label = hash(&json!(wanted.certificate_label()));
-        self.mark(wanted, "Secret", Mark { wanted: label, live });
+        for (part, name) in certificates(wanted) {
+            let now = secrets.get_opt(&name).await.map_err(|e| e.to_string())?;
+            let live = match now.filter(|secret| self.is_good(secret, wanted)) {
+                Some(secret) => secret,
+                None => self.apply(wanted, &self.secret(wanted, part, &name)?).await?,
+            };
+            let mark = mark(&wanted.certified(), &live);
+            self.mark(wanted, &format!("Secret {name}"), mark);
+        }
         Ok(())
     }
 
     async fn settle_leader(&self, wanted: &Wanted<'_>) -> Result<(), String> {
         if let Some(service) = wanted.leader_service() {
-            return self.put(wanted, "LeaderService", &service).await;
+            return self.put(wanted, &service).await;
         }
         // Not wanted any more; the slice goes with it.
         let namespace = wanted.cluster.namespace().unwrap_or_default();
@@ -194,15 +198,13 @@ impl Context {
     }
 
     /// Applies an object, and remembers what came of it.
-    async fn put<K>(&self, wanted: &Wanted<'_>, kind: &str, of: &K) -> Result<(), String>
+    async fn put<K>(&self, wanted: &Wanted<'_>, object: &K) -> Result<(), String>
     where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Serialize,
-        K: std::fmt::Debug,
-        K::DynamicType: Default,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + DeserializeOwned + Serialize + std::fmt::Debug,
     {
-        let live = self.apply(wanted, of).await?;
-        let live = live.resource_version().unwrap_or_default();
-        self.mark(wanted, kind, Mark { wanted: hash(&object(of)), live });
+        let live = self.apply(wanted, object).await?;
+        self.mark(wanted, &kind(object), mark(object, &live));
         Ok(())
     }
 
@@ -227,8 +229,8 @@ impl Context {
         Ok(())
     }
 
-    fn secret(&self, wanted: &Wanted) -> Result<Secret, String> {
-        let issued = self.authority.issue("member", &wanted.certificate_label());
+    fn secret(&self, wanted: &Wanted, part: &str, name: &str) -> Result<Secret, String> {
+        let issued = self.authority.issue(part, &wanted.certificate_label());
         let issued = issued.map_err(|error| error.to_string())?;
         let mut secret = Secret {
             metadata: wanted.config_map().metadata,
@@ -240,9 +242,14 @@ impl Context {
             ])),
             ..Secret::default()
         };
-        secret.metadata.name = Some(wanted.certificate());
+        secret.metadata.name = Some(name.to_owned());
+        if name == wanted.clients() {
+            let settings = (ATTACH_SETTINGS.to_owned(), wanted.attach_settings());
+            secret.string_data.get_or_insert_default().extend([settings]);
+        }
         secret.annotations_mut().insert(RENEW_ON.to_owned(), issued.renew_on);
         secret.annotations_mut().insert(AUTHORITY.to_owned(), hash(&self.authority.cert));
+        secret.annotations_mut().insert(MADE_FOR.to_owned(), hash(&wanted.certified()));
         Ok(secret)
     }
 
@@ -301,6 +308,21 @@ fn set_mark(set: &StatefulSet, wanted: &Wanted) -> Mark {
     live["replicas"] = Value::Null;
     let owners = object(&set.metadata.owner_references);
     Mark { wanted: hash(&object(&wanted.stateful_set(0))), live: hash(&json!([live, owners])) }
+}
+
+/// Whom each certificate is for, and the Secret that it is in.
+fn certificates(wanted: &Wanted) -> [(&'static str, String); 2] {
+    [("member", wanted.certificate()), ("client", wanted.clients())]
+}
+
+/// An object as `Kind name`.
+fn kind<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    format!("{} {}", K::kind(&()), object.name_any())
+}
+
+fn mark<K: Resource>(wanted: &impl Serialize, live: &K) -> Mark {
+    let live = live.meta().resource_version.clone().unwrap_or_default();
+    Mark { wanted: hash(&object(wanted)), live }
 }
 
 fn key(wanted: &Wanted, kind: &str) -> String {

@@ -17,6 +17,8 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Flags {
     set_up: AtomicBool,
+    /// Somebody waits for the webhook, which does not serve yet.
+    webhook_due: AtomicBool,
     leads: AtomicBool,
 }
 
@@ -24,6 +26,16 @@ impl Health {
     /// The process is set up, and waits for its turn or works.
     pub fn set_up(&self) {
         self.flags.set_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Not ready until [`Health::webhook_serves`].
+    pub fn webhook_wanted(&self) {
+        self.flags.webhook_due.store(true, Ordering::Relaxed);
+    }
+
+    /// The webhook serves.
+    pub fn webhook_serves(&self) {
+        self.flags.webhook_due.store(false, Ordering::Relaxed);
     }
 
     /// This one works.
@@ -45,7 +57,8 @@ pub async fn serve(listener: TcpListener, health: Health) {
 
 /// One that waits for the Lease is as ready as one that has it: it takes over at once.
 async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {
-    if health.flags.set_up.load(Ordering::Relaxed) {
+    let flags = &health.flags;
+    if flags.set_up.load(Ordering::Relaxed) && !flags.webhook_due.load(Ordering::Relaxed) {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not set up yet\n")

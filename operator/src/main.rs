@@ -9,10 +9,11 @@ use kube::{Client, Config};
 use quorate_operator::admin::Admins;
 use quorate_operator::certificates::Authority;
 use quorate_operator::context::Context;
-use quorate_operator::{controller, crd, http, lease};
+use quorate_operator::{controller, crd, http, inject, lease, webhook};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The Secret of the authority, in the operator's namespace.
 const AUTHORITY: &str = "quorate-ca";
+/// How often the webhook looks for it.
+const AUTHORITY_LOOK: Duration = Duration::from_secs(1);
 
 /// Turns RaftCluster resources into pods whose sidecars are one Raft group.
 #[derive(Parser)]
@@ -33,6 +36,7 @@ struct Arguments {
 enum Verb {
     /// The operator, in the foreground
     Run(RunArgs),
+    Inject(InjectArgs),
     /// Prints the definition of RaftCluster, for `kubectl apply -f -`
     Crd,
 }
@@ -61,6 +65,54 @@ struct RunArgs {
     /// Where probes and metrics are asked for, over HTTP
     #[arg(long, env = "QUORATE_OPERATOR_LISTEN", default_value = "0.0.0.0:7405")]
     listen: SocketAddr,
+
+    /// Where the API server asks for the sidecar of pods with the label quorate.dev/attach, over
+    /// HTTPS. Without it there is no webhook
+    #[arg(long, env = "QUORATE_OPERATOR_WEBHOOK_LISTEN", value_name = "IP:PORT")]
+    webhook_listen: Option<SocketAddr>,
+
+    /// The names and addresses at which it asks; repeat it, or separate with commas
+    #[arg(
+        long,
+        env = "QUORATE_OPERATOR_WEBHOOK_HOSTS",
+        value_delimiter = ',',
+        value_name = "HOST",
+        requires = "webhook_listen"
+    )]
+    webhook_host: Vec<String>,
+
+    /// The MutatingWebhookConfiguration, for the operator to write its authority into
+    #[arg(
+        long,
+        env = "QUORATE_OPERATOR_WEBHOOK_NAME",
+        default_value = "quorate",
+        value_name = "NAME"
+    )]
+    webhook_name: String,
+}
+
+/// The flags of `inject`.
+#[derive(Args, Clone)]
+#[command(
+    about = "Adds the sidecar to pods that are no members, without the webhook",
+    after_help = "\
+Reads YAML and prints it anew, with a sidecar for each pod, or template of pods, that has the label
+quorate.dev/attach: NAME, the name of a RaftCluster in its namespace:
+  quorate inject -f deployment.yaml | kubectl apply -f -"
+)]
+struct InjectArgs {
+    /// The file to read, of one or more documents; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    filename: PathBuf,
+
+    /// The sidecar's image
+    #[arg(
+        long,
+        env = "QUORATE_OPERATOR_IMAGE",
+        value_name = "IMAGE",
+        default_value = concat!("quorate.dev/quorate:", env!("CARGO_PKG_VERSION"))
+    )]
+    image: String,
 }
 
 fn say(line: String) {
@@ -70,11 +122,35 @@ fn say(line: String) {
 fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(Arguments { verb: Verb::Crd }) => print_definition(),
+        Ok(Arguments { verb: Verb::Inject(args) }) => injected(&args),
         Ok(Arguments { verb: Verb::Run(args) }) => run(args),
         Err(error) => {
             let code = if error.use_stderr() { 64 } else { 0 };
             let _ = error.print(); // A closed pipe needs no help text.
             ExitCode::from(code)
+        }
+    }
+}
+
+fn injected(args: &InjectArgs) -> ExitCode {
+    let text = match args.filename.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(&args.filename),
+    };
+    let named = |why: &dyn std::fmt::Display| format!("{}: {why}", args.filename.display());
+    let text = match text {
+        Ok(text) => text,
+        Err(why) => {
+            say(named(&why));
+            return ExitCode::from(66);
+        }
+    };
+    match inject::documents(&text, &args.image) {
+        Ok(made) if std::io::stdout().write_all(made.as_bytes()).is_ok() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(74),
+        Err(why) => {
+            say(named(&why));
+            ExitCode::from(65)
         }
     }
 }
@@ -122,6 +198,7 @@ async fn work(args: RunArgs) -> Result<(), String> {
     let listener = tokio::net::TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|error| format!("--listen {}: {error}", args.listen))?;
     tokio::spawn(http::serve(listener, health.clone()));
+    serve_webhook(&client, &args, &health).await?;
     let leases: Api<Lease> = Api::namespaced(client.clone(), &args.namespace);
     let mut ended = Box::pin(asked_to_end());
     say(format!("waiting for the Lease {}/quorate-operator", args.namespace));
@@ -137,6 +214,10 @@ async fn work(args: RunArgs) -> Result<(), String> {
         let issued = issuer.issue("operator", label).map_err(|error| error.to_string())?;
         Ok((issued, issuer.cert.clone()))
     });
+    if args.webhook_listen.is_some() {
+        let (name, authority) = (args.webhook_name.clone(), Arc::clone(&authority));
+        tokio::spawn(webhook::keep_trusted(client.clone(), name, authority, say));
+    }
     let context = Context::new(client, admins, args.image.clone(), authority, hold);
     say("works".to_owned());
     health.leads();
@@ -159,21 +240,65 @@ async fn asked_to_end() {
     }
 }
 
+/// Serves the webhook, if it is wanted, from when there is an authority: whether this process has
+/// the Lease or waits for it.
+async fn serve_webhook(
+    client: &Client,
+    args: &RunArgs,
+    health: &http::Health,
+) -> Result<(), String> {
+    let Some(address) = args.webhook_listen else { return Ok(()) };
+    if args.webhook_host.is_empty() {
+        return Err("--webhook-listen needs a --webhook-host: the name at which the API server \
+                    asks, quorate-webhook.quorate-system.svc, say"
+            .to_owned());
+    }
+    let listener = tokio::net::TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| format!("--webhook-listen {address}: {error}"))?;
+    health.webhook_wanted();
+    let (client, health, args) = (client.clone(), health.clone(), args.clone());
+    tokio::spawn(async move {
+        let authority = loop {
+            match known_authority(&client, &args.namespace).await {
+                Ok(Some(authority)) => break Arc::new(authority),
+                Ok(None) => {}
+                Err(why) => say(format!("webhook: {why}")),
+            }
+            tokio::time::sleep(AUTHORITY_LOOK).await;
+        };
+        health.webhook_serves();
+        let served = webhook::serve(listener, authority, args.webhook_host, args.image, say);
+        if let Err(why) = served.await {
+            say(format!("webhook: {why}"));
+        }
+    });
+    Ok(())
+}
+
+/// The authority, if there is one.
+async fn known_authority(client: &Client, namespace: &str) -> Result<Option<Authority>, String> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let failed = |error: String| format!("the Secret {namespace}/{AUTHORITY}: {error}");
+    let found = secrets.get_opt(AUTHORITY).await.map_err(|error| failed(error.to_string()))?;
+    let Some(secret) = found else { return Ok(None) };
+    let data = secret.data.unwrap_or_default();
+    let text = |key: &str| {
+        let bytes = data.get(key).map(|bytes| bytes.0.clone());
+        bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+            format!("the Secret {namespace}/{AUTHORITY} has no {key}; delete it to begin anew")
+        })
+    };
+    let loaded = Authority::load(text("tls.crt")?, text("tls.key")?);
+    loaded.map(Some).map_err(|error| failed(error.to_string()))
+}
+
 /// The authority of this operator; made once.
 async fn authority(client: &Client, namespace: &str) -> Result<Authority, String> {
+    if let Some(known) = known_authority(client, namespace).await? {
+        return Ok(known);
+    }
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let failed = |error: kube::Error| format!("the Secret {namespace}/{AUTHORITY}: {error}");
-    if let Some(secret) = secrets.get_opt(AUTHORITY).await.map_err(failed)? {
-        let data = secret.data.unwrap_or_default();
-        let text = |key: &str| {
-            let bytes = data.get(key).map(|bytes| bytes.0.clone());
-            bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
-                format!("the Secret {namespace}/{AUTHORITY} has no {key}; delete it to begin anew")
-            })
-        };
-        return Authority::load(text("tls.crt")?, text("tls.key")?)
-            .map_err(|error| format!("the Secret {namespace}/{AUTHORITY}: {error}"));
-    }
     let authority = Authority::new().map_err(|error| error.to_string())?;
     let mut secret = Secret {
         type_: Some("kubernetes.io/tls".to_owned()),

@@ -31,12 +31,28 @@ pub fn fault(spec: &RaftClusterSpec) -> Option<String> {
 
 const ANOTHER_NAME: &str = "names that begin with quorate are taken, write another";
 
-fn pod_fault(pod: &PodSpec) -> Option<String> {
+/// The first thing in a pod's spec, which stands at `at`, that keeps an attached sidecar out.
+#[must_use]
+pub fn attached_fault(at: &str, pod: &PodSpec) -> Option<String> {
+    volume_fault(at, pod).or_else(|| containers_fault(at, pod))
+}
+
+fn volume_fault(at: &str, pod: &PodSpec) -> Option<String> {
     let volumes = pod.volumes.iter().flatten();
-    let volume = { volumes }.find(|volume| volume.name.starts_with(NAMES)).map(|volume| {
+    { volumes }.find(|volume| volume.name.starts_with(NAMES)).map(|volume| {
         let name = &volume.name;
-        format!("template.spec.volumes: the name {name} is the sidecar's: {ANOTHER_NAME}")
-    });
+        format!("{at}.volumes: the name {name} is the sidecar's: {ANOTHER_NAME}")
+    })
+}
+
+fn containers_fault(at: &str, pod: &PodSpec) -> Option<String> {
+    let starts = pod.init_containers.iter().flatten().map(|one| ("initContainers", one));
+    let runs = pod.containers.iter().map(|one| ("containers", one));
+    starts.chain(runs).find_map(|(list, one)| container_fault(&format!("{at}.{list}"), one))
+}
+
+fn pod_fault(pod: &PodSpec) -> Option<String> {
+    let volume = volume_fault("template.spec", pod);
     let grace = pod.termination_grace_period_seconds.filter(|seconds| *seconds < GRACE_MIN_S);
     let grace = grace.map(|seconds| {
         format!(
@@ -53,19 +69,16 @@ fn pod_fault(pod: &PodSpec) -> Option<String> {
          remove it"
             .to_owned()
     });
-    let starts = pod.init_containers.iter().flatten().map(|one| ("initContainers", one));
-    let runs = pod.containers.iter().map(|one| ("containers", one));
-    let containers = || starts.chain(runs).find_map(|(list, one)| container_fault(list, one));
+    let containers = || containers_fault("template.spec", pod);
     volume.or(grace).or(policy).or(network).or_else(containers)
 }
 
-fn container_fault(list: &str, container: &Container) -> Option<String> {
+fn container_fault(at: &str, container: &Container) -> Option<String> {
     let Container { name, .. } = container;
-    let at = format!("template.spec.{list}");
     if name.starts_with(NAMES) {
         return Some(format!("{at}: the name {name} is the sidecar's: {ANOTHER_NAME}"));
     }
-    mount_fault(&at, container).or_else(|| port_fault(&at, container))
+    mount_fault(at, container).or_else(|| port_fault(at, container))
 }
 
 fn mount_fault(at: &str, container: &Container) -> Option<String> {

@@ -30,6 +30,7 @@ fn made(input: &str) -> String {
     });
     let mut all = vec![
         yaml(serde_yaml::to_string(&wanted.service())),
+        yaml(serde_yaml::to_string(&wanted.client_service())),
         yaml(serde_yaml::to_string(&wanted.config_map())),
         yaml(serde_yaml::to_string(&wanted.budget(1))),
         yaml(serde_yaml::to_string(&wanted.stateful_set(3))),

@@ -11,7 +11,7 @@ const WANTED: u64 = 65_536;
 const LEAST: usize = 4;
 /// Open connections of one listener for clients, at most.
 const CLIENTS_MAX: usize = 4_096;
-/// Open connections of the peer port, and of the admin port, at most.
+/// Open connections of the peer port, of the admin port, and of the relay port, at most.
 const PEERS_MAX: usize = 1_024;
 /// Open connections of the probe port, at most.
 const PROBES_MAX: usize = 64;
@@ -24,7 +24,7 @@ pub struct Shares {
     pub clients: usize,
     /// Processes that are watched although their connection is over.
     pub watched: usize,
-    /// Open connections of the peer port, and of the admin port.
+    /// Open connections of the peer port, of the admin port, and of the relay port.
     pub peers: usize,
     /// Open connections of the probe port.
     pub probes: usize,
@@ -64,8 +64,8 @@ mod tests {
     fn the_shares_leave_enough_for_the_log() {
         for descriptors in [128, 256, 1_024, 4_096, 65_536, u64::MAX] {
             let Shares { clients, watched, peers, probes } = Shares::of(descriptors);
-            // The socket of the API, the control socket, the loopback port; peers and admin.
-            let taken = 2 * clients + 2 * clients + clients + watched + 2 * peers + probes;
+            // The socket of the API, the control socket, the loopback port; peers, admin, relay.
+            let taken = 2 * clients + 2 * clients + clients + watched + 3 * peers + probes;
             let over = descriptors - u64::try_from(taken).unwrap();
             assert!(over >= descriptors / 4 && over >= 32, "{over} of {descriptors}");
             assert!(clients >= 8, "{clients} of {descriptors}");

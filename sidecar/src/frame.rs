@@ -72,6 +72,8 @@ pub struct Heartbeat {
     pub boot: u64,
     /// Its sessions.
     pub sessions: Vec<(SessionId, Generation)>,
+    /// Whose they are, where a member relays them for an attached sidecar; else the sender's own.
+    pub sidecar: Option<u128>,
 }
 
 /// The leader's acknowledgement of a [`Heartbeat`].

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod agent;
 pub mod api;
+pub mod attach;
 pub mod backup;
 pub mod clock;
 pub mod config;
@@ -27,6 +28,7 @@ pub mod planted;
 pub mod process;
 pub mod reason;
 pub mod recovery;
+pub mod relay;
 pub mod replica;
 pub mod run;
 pub mod tls;

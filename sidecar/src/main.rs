@@ -3,7 +3,7 @@
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use quorate_locks::Logged;
 use quorate_sidecar::config::file::File;
-use quorate_sidecar::config::{Config, SidecarArgs};
+use quorate_sidecar::config::{AttachArgs, AttachConfig, Config, SidecarArgs};
 use quorate_sidecar::recovery::tools;
 use quorate_sidecar::{control, dev, lines, run, wal};
 use std::os::unix::process::CommandExt as _;
@@ -23,6 +23,7 @@ struct Arguments {
 enum Verb {
     /// One member, in the foreground
     Run(Box<SidecarArgs>),
+    Attach(Box<AttachArgs>),
     Drain(control::DrainArgs),
     /// A whole group on this machine, in the foreground: for trying out, demos and tests
     Dev(dev::DevArgs),
@@ -52,24 +53,72 @@ fn command_words(bytes: &[u8]) -> String {
     }
 }
 
+/// A verb whose settings may stand in a file, too.
+trait Settings: Sized {
+    /// Its name.
+    const VERB: &'static str;
+    /// The settings, checked.
+    type Checked;
+    /// Its part of what was given.
+    fn of(verb: Verb) -> Option<Self>;
+    /// The file that was named.
+    fn file(&self) -> Option<PathBuf>;
+    /// All that is wrong with them, or they are good.
+    fn check(self) -> Result<Self::Checked, Vec<String>>;
+}
+
+impl Settings for SidecarArgs {
+    const VERB: &'static str = "run";
+    type Checked = Config;
+
+    fn of(verb: Verb) -> Option<SidecarArgs> {
+        if let Verb::Run(args) = verb { Some(*args) } else { None }
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        self.config.clone()
+    }
+
+    fn check(self) -> Result<Config, Vec<String>> {
+        Config::check(self)
+    }
+}
+
+impl Settings for AttachArgs {
+    const VERB: &'static str = "attach";
+    type Checked = AttachConfig;
+
+    fn of(verb: Verb) -> Option<AttachArgs> {
+        if let Verb::Attach(args) = verb { Some(*args) } else { None }
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        self.config.clone()
+    }
+
+    fn check(self) -> Result<AttachConfig, Vec<String>> {
+        AttachConfig::check(self)
+    }
+}
+
 /// The settings, with a file below flags and environment; or all that is wrong with them.
-fn settings(args: SidecarArgs) -> Result<Config, Vec<String>> {
-    let Some(path) = args.config.clone() else { return Config::check(args) };
+fn settings<S: Settings>(args: S) -> Result<S::Checked, Vec<String>> {
+    let Some(path) = args.file() else { return args.check() };
     let file = File::read(&path).map_err(|why| vec![why])?;
-    let command = Arguments::command().mut_subcommand("run", |run| file.defaults(run));
+    let command = Arguments::command().mut_subcommand(S::VERB, |verb| file.defaults(verb));
     // These words were taken before, with fewer defaults.
     let matches = command.clone().try_get_matches().map_err(|why| vec![why.to_string()])?;
     let again = Arguments::from_arg_matches(&matches).map_err(|why| vec![why.to_string()])?;
-    let (Verb::Run(args), Some(("run", given))) = (again.verb, matches.subcommand()) else {
-        return Config::check(args);
+    let (Some(args), Some((_, given))) = (S::of(again.verb), matches.subcommand()) else {
+        return args.check();
     };
-    let run = command.find_subcommand("run").expect("it is a verb of this program");
-    let mut complaints = file.complaints(run);
-    match Config::check(*args) {
+    let verb = command.find_subcommand(S::VERB).expect("it is a verb of this program");
+    let mut complaints = file.complaints(verb);
+    match args.check() {
         Ok(config) if complaints.is_empty() => return Ok(config),
         Ok(_) => {}
         Err(found) => {
-            complaints.extend(found.into_iter().map(|why| file.placed(why, run, given)));
+            complaints.extend(found.into_iter().map(|why| file.placed(why, verb, given)));
         }
     }
     Err(complaints)
@@ -96,15 +145,20 @@ fn end_with_a_panic() {
     }));
 }
 
-fn run_member(args: SidecarArgs) -> ExitCode {
-    let config = match settings(args) {
-        Ok(config) => config,
-        Err(complaints) => {
-            for complaint in complaints {
-                said(&complaint);
-            }
-            return ExitCode::from(64);
+/// Checked settings; else what is wrong with them is said.
+fn checked<S: Settings>(args: S) -> Result<S::Checked, ExitCode> {
+    settings(args).map_err(|complaints| {
+        for complaint in complaints {
+            said(&complaint);
         }
+        ExitCode::from(64)
+    })
+}
+
+fn run_member(args: SidecarArgs) -> ExitCode {
+    let config = match checked(args) {
+        Ok(config) => config,
+        Err(code) => return code,
     };
     if let Some(parent) = config.die_with_parent
         && let Err(why) = dev::die_with(parent)
@@ -112,6 +166,23 @@ fn run_member(args: SidecarArgs) -> ExitCode {
         said(&why);
         return ExitCode::from(70);
     }
+    foreground(run::run(config))
+}
+
+fn run_attached(args: AttachArgs) -> ExitCode {
+    match checked(args) {
+        Ok(config) => foreground(run::attach(config)),
+        Err(code) => code,
+    }
+}
+
+/// With everything said that was to be said.
+fn heard(code: ExitCode) -> ExitCode {
+    lines::drain(lines::LAST_WORDS);
+    code
+}
+
+fn foreground(work: impl Future<Output = Result<run::Ended, run::Failed>>) -> ExitCode {
     end_with_a_panic();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = match builder.enable_all().max_blocking_threads(8).build() {
@@ -121,7 +192,7 @@ fn run_member(args: SidecarArgs) -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    let ended = runtime.block_on(run::run(config));
+    let ended = runtime.block_on(work);
     // Sockets and the directory's lock are free before anything else.
     drop(runtime);
     match ended {
@@ -144,7 +215,7 @@ fn again() -> ExitCode {
         command.arg0(name);
     }
     let why = command.args(words).exec();
-    said(&format!("recovered; start it again ({why})"));
+    said(&format!("it has to begin anew; start it again ({why})"));
     ExitCode::from(75)
 }
 
@@ -162,11 +233,8 @@ fn inspect(dir: &std::path::Path) -> ExitCode {
 
 fn main() -> ExitCode {
     match Arguments::try_parse() {
-        Ok(Arguments { verb: Verb::Run(args) }) => {
-            let code = run_member(*args);
-            lines::drain(lines::LAST_WORDS);
-            code
-        }
+        Ok(Arguments { verb: Verb::Run(args) }) => heard(run_member(*args)),
+        Ok(Arguments { verb: Verb::Attach(args) }) => heard(run_attached(*args)),
         Ok(Arguments { verb: Verb::Drain(args) }) => control::drain(&args),
         Ok(Arguments { verb: Verb::Dev(args) }) => dev::run(args),
         Ok(Arguments { verb: Verb::Snapshot(verb) }) => tools::snapshot(&verb),

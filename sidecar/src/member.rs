@@ -6,12 +6,13 @@
 use crate::agent::{
     self, Agent, CallId, ConnectionId, Effect as AgentEffect, Input, Request, Timing, Told,
 };
-use crate::frame::PeerMessage;
+use crate::frame::{Forward, ForwardReply, Heartbeat, PeerMessage, Reply};
 use crate::reason::Failure;
+use crate::relay::{RelayId, Relayed, Relays, Said, Up};
 use crate::replica::{self, Effect, Event as ReplicaEvent, Replica};
 use crate::wal::Disk;
 use quorate_locks::Attachment;
-use quorate_raft::{Configuration, Index, MemberId, Outcome, Time};
+use quorate_raft::{Configuration, Index, MemberId, Outcome, Time, Why};
 
 /// One thing that happens to a member.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub enum Event {
     },
     /// The process behind a client's connection is dead.
     ProcessDead(ConnectionId),
+    /// An attached sidecar said something.
+    Relay(RelayId, Said),
     /// This sidecar is stopping.
     Drain,
 }
@@ -46,6 +49,8 @@ pub enum Action {
     Tell(CallId, Told),
     /// Tell a client, and end its call.
     Finish(CallId, Result<Option<Told>, Failure>),
+    /// Tell an attached sidecar.
+    Relay(RelayId, Relayed),
     /// The membership, for whoever dials.
     Configuration(Configuration),
     /// How a change of the membership ended, by its number.
@@ -68,6 +73,7 @@ pub enum Action {
 pub struct Member<D: Disk> {
     replica: Replica<D>,
     agent: Agent,
+    relays: Relays,
     effects: Vec<Effect>,
     agent_effects: Vec<AgentEffect>,
 }
@@ -80,7 +86,8 @@ impl<D: Disk> Member<D> {
         let mut agent = Agent::new(own, timing);
         let configuration = replica.node().configuration().clone();
         agent.handle(Time(0), Input::Configuration(&configuration), replica.machine());
-        Member { replica, agent, effects: Vec::new(), agent_effects: Vec::new() }
+        let relays = Relays::new(boot);
+        Member { replica, agent, relays, effects: Vec::new(), agent_effects: Vec::new() }
     }
 
     /// Takes one event. [`Member::flush`] must end each batch.
@@ -97,8 +104,15 @@ impl<D: Disk> Member<D> {
                 Input::ConnectionEnded { connection, by_peer }
             }
             Event::ProcessDead(connection) => Input::ProcessDead(connection),
+            Event::Relay(id, said) => {
+                self.relay(now, (id, said), actions);
+                return self.pump(now, actions);
+            }
             Event::Drain => {
                 self.replica.handle(now, ReplicaEvent::Drain, &mut self.effects);
+                let mut out = Vec::new();
+                self.relays.goodbye(&mut out);
+                told(out, actions);
                 Input::Drain
             }
         };
@@ -121,6 +135,30 @@ impl<D: Disk> Member<D> {
             self.pump(now, actions);
             self.replica.flush(now, &mut self.effects);
         }
+        let mut out = Vec::new();
+        self.relays.catch_up(self.replica.node(), self.replica.machine(), &mut out);
+        told(out, actions);
+    }
+
+    /// An attached sidecar speaks: what it has for the leader goes there, on its behalf.
+    fn relay(&mut self, now: Time, said: (RelayId, Said), actions: &mut Vec<Action>) {
+        let (mut out, id) = (Vec::new(), said.0);
+        let node = self.replica.node();
+        let up = self.relays.hear(said, node, self.replica.machine(), &mut out);
+        let leader = node.leader();
+        match (up, leader) {
+            (Some(Up::Forward(forward)), Some(leader)) => {
+                self.forward(now, leader, forward, actions)
+            }
+            (Some(Up::Forward(Forward { ticket, .. })), None) => {
+                let reply = Reply::NotAppended(Why::NotLeader);
+                out.push((id, Relayed::Reply(ForwardReply { ticket, reply })));
+            }
+            (Some(Up::Heartbeat(beat)), Some(leader)) => self.beat(now, leader, beat, actions),
+            // The next one finds a leader, or it ends with its deadline.
+            (Some(Up::Heartbeat(_)), None) | (None, _) => {}
+        }
+        told(out, actions);
     }
 
     /// When [`Member::flush`] wants to be called, if nothing happens before.
@@ -148,8 +186,11 @@ impl<D: Disk> Member<D> {
     }
 
     fn replica_effect(&mut self, now: Time, effect: Effect, actions: &mut Vec<Action>) {
-        let machine = self.replica.machine();
+        let (machine, own) = (self.replica.machine(), self.replica.node().id());
+        let mut out = Vec::new();
         let input = match &effect {
+            Effect::Reply(reply) if self.relays.reply(reply, &mut out) => None,
+            Effect::Ack(ack) if self.relays.ack(ack, &mut out) => None,
             Effect::Send(..)
             | Effect::Ignored(..)
             | Effect::Quarantined { .. }
@@ -166,6 +207,12 @@ impl<D: Disk> Member<D> {
         if let Some(input) = input {
             self.agent.handle(now, input, machine);
         }
+        match &effect {
+            Effect::Leader { term, leader } => self.relays.leads(*term, *leader, &mut out),
+            Effect::Configuration(members) => self.relays.members(own, members, &mut out),
+            _ => {}
+        }
+        told(out, actions);
         match effect {
             Effect::Send(to, message) => actions.push(Action::Send(to, message)),
             Effect::Ignored(from, why) => actions.push(Action::Ignored(from, why)),
@@ -185,20 +232,30 @@ impl<D: Disk> Member<D> {
     }
 
     fn agent_effect(&mut self, now: Time, effect: AgentEffect, actions: &mut Vec<Action>) {
-        let own = self.replica.node().id();
-        let event = match effect {
-            AgentEffect::Forward(to, forward) if to == own => ReplicaEvent::Forward(forward),
-            AgentEffect::Heartbeat(to, beat) if to == own => ReplicaEvent::Heartbeat(beat),
-            AgentEffect::Forward(to, forward) => {
-                return actions.push(Action::Send(to, PeerMessage::Forward(forward)));
-            }
-            AgentEffect::Heartbeat(to, beat) => {
-                return actions.push(Action::Send(to, PeerMessage::Heartbeat(beat)));
-            }
-            AgentEffect::Tell(call, told) => return actions.push(Action::Tell(call, told)),
-            AgentEffect::Finish(call, end) => return actions.push(Action::Finish(call, end)),
-        };
-        self.replica.handle(now, event, &mut self.effects);
+        match effect {
+            AgentEffect::Forward(to, forward) => self.forward(now, to, forward, actions),
+            AgentEffect::Heartbeat(to, beat) => self.beat(now, to, beat, actions),
+            AgentEffect::Tell(call, told) => actions.push(Action::Tell(call, told)),
+            AgentEffect::Finish(call, end) => actions.push(Action::Finish(call, end)),
+        }
+    }
+
+    /// To the leader, which may be this member.
+    fn forward(&mut self, now: Time, to: MemberId, forward: Forward, actions: &mut Vec<Action>) {
+        if to == self.replica.node().id() {
+            self.replica.handle(now, ReplicaEvent::Forward(forward), &mut self.effects);
+        } else {
+            actions.push(Action::Send(to, PeerMessage::Forward(forward)));
+        }
+    }
+
+    /// As [`Member::forward`].
+    fn beat(&mut self, now: Time, to: MemberId, beat: Heartbeat, actions: &mut Vec<Action>) {
+        if to == self.replica.node().id() {
+            self.replica.handle(now, ReplicaEvent::Heartbeat(beat), &mut self.effects);
+        } else {
+            actions.push(Action::Send(to, PeerMessage::Heartbeat(beat)));
+        }
     }
 
     /// The replicated half, to look at.
@@ -218,8 +275,18 @@ impl<D: Disk> Member<D> {
         &self.agent
     }
 
+    /// The attached sidecars that this member relays for.
+    #[must_use]
+    pub fn relays(&self) -> &Relays {
+        &self.relays
+    }
+
     /// Ends the log cleanly.
     pub fn close(self) {
         replica::Replica::close(self.replica);
     }
+}
+
+fn told(out: Vec<(RelayId, Relayed)>, actions: &mut Vec<Action>) {
+    actions.extend(out.into_iter().map(|(id, relayed)| Action::Relay(id, relayed)));
 }

@@ -4,7 +4,8 @@
 //! A certificate speaks for a member by the DNS name `MEMBER.CLUSTER.quorate` among its subject
 //! alternative names, exactly: a wildcard speaks for nobody. The name `member.CLUSTER.quorate`
 //! speaks for every member: where all share one certificate, whoever has it is a member, and which
-//! one is what its hello says and its disk proves to those who remember it.
+//! one is what its hello says and its disk proves to those who remember it. The name
+//! `client.CLUSTER.quorate` speaks for attached sidecars, and for nobody on another port.
 //!
 //! The three files are read again when they change; a broken new set leaves the last good one in
 //! use, and says so once. Sessions are never resumed: each connection is verified anew, against the
@@ -42,11 +43,13 @@ const NOBODY: &str = "_nobody";
 /// Said with a certificate of no use, where the reason may be that it has one.
 const WILDCARD: &str = " (a wildcard speaks for nobody)";
 /// The first part of the name that speaks for every member.
-const ANY_MEMBER: &str = "member";
+pub const ANY_MEMBER: &str = "member";
+/// The first part of the name of attached sidecars.
+pub const CLIENT: &str = "client";
 /// First parts of names, beside the members' own, that may use the admin port.
 const ADMINS: [&str; 2] = ["operator", "admin"];
 /// First parts of names that no member may have as its own.
-pub const RESERVED_NAMES: [&str; 3] = [ANY_MEMBER, ADMINS[0], ADMINS[1]];
+pub const RESERVED_NAMES: [&str; 4] = [ANY_MEMBER, CLIENT, ADMINS[0], ADMINS[1]];
 
 /// Where a member's certificate, its key and the cluster's CA are; PEM each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,6 +220,18 @@ impl Tls {
         names.any(|name| speaks_for(certificate, &certificate_name(name, &self.inner.cluster)))
     }
 
+    /// Whether this verified certificate is one of attached sidecars.
+    #[must_use]
+    pub fn is_client(&self, certificate: &CertificateDer<'_>) -> bool {
+        speaks_for(certificate, &self.client_name())
+    }
+
+    /// The name that the certificate of an attached sidecar needs.
+    #[must_use]
+    pub fn client_name(&self) -> String {
+        certificate_name(CLIENT, &self.inner.cluster)
+    }
+
     /// The name that a certificate needs in order to speak for `member`, for messages.
     #[must_use]
     pub fn name_of(&self, member: &str) -> String {
@@ -368,6 +383,10 @@ impl Pair {
         servers
             .verify_server_cert(first, rest, &name, &[], UnixTime::now())
             .map_err(|e| unusable(format!("peers will refuse it as {own}: {e}{WILDCARD}")))?;
+        // A member's would do for the check above.
+        if own == certificate_name(CLIENT, cluster) && !speaks_for(first, &own) {
+            return Err(unusable(format!("members let attached sidecars in as {own} alone")));
+        }
         clients
             .verify_client_cert(first, rest, UnixTime::now())
             .map_err(|e| unusable(format!("peers will refuse it as a client's: {e}")))?;

@@ -161,7 +161,7 @@ pub async fn dial(address: &str, limit: Duration, expected: Expected<'_>) -> io:
 
 /// The addresses of `HOST:PORT`. A DNS that does not answer holds threads for longer than anybody
 /// waits: they are counted, so that some are left for other work.
-async fn resolved(address: &str) -> io::Result<Vec<SocketAddr>> {
+pub(crate) async fn resolved(address: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = address.parse() {
         return Ok(vec![address]);
     }

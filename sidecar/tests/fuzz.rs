@@ -15,5 +15,7 @@ mod machine;
 mod model;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
+#[path = "fuzz/relay.rs"]
+mod relay;
 #[path = "fuzz/stored.rs"]
 mod stored;

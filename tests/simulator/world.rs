@@ -617,6 +617,8 @@ impl World {
                     Some(format!("{member} holds {holds}, and had acknowledged {had}"));
             }
             Action::Finish(_, Ok(None)) | Action::Configuration(_) | Action::Ignored(..) => {}
+            // No attached sidecar is in this world.
+            Action::Relay(..) => {}
         }
     }
 

@@ -1,4 +1,5 @@
-//! Verbs that live in `quorate-sidecar`: this process becomes it, with the same arguments.
+//! Verbs that live in `quorate-sidecar`, or in `quorate-operator`: this process becomes it, with
+//! the same arguments.
 
 use crate::{exit, paint};
 use std::ffi::{OsStr, OsString};
@@ -6,10 +7,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-const SIBLING: &str = "quorate-sidecar";
+const SIDECAR: &str = "quorate-sidecar";
+const OPERATOR: &str = "quorate-operator";
 
-/// `quorate dev …`, `wal …`, `recover …` and `snapshot inspect|restore …`, word for word: none of
-/// their flags is read here.
+/// `quorate dev …`, `wal …`, `recover …`, `snapshot inspect|restore …` and `inject …`, word for
+/// word: none of their flags is read here.
 pub fn if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<u8> {
     let verb = arguments.nth(1)?;
     let rest: Vec<OsString> = arguments.collect();
@@ -20,14 +22,15 @@ pub fn if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<u8> {
 /// `snapshot save` is ours: it talks to a running member.
 fn is_sibling(verb: &str, rest: &[OsString]) -> bool {
     let offline = |word: &OsString| word == "inspect" || word == "restore";
-    matches!(verb, "dev" | "wal" | "recover")
+    matches!(verb, "dev" | "wal" | "recover" | "inject")
         || verb == "snapshot" && rest.first().is_some_and(offline)
 }
 
 /// Becomes the sibling; returns only if that failed.
 pub fn start(verb: &str, arguments: &[OsString]) -> u8 {
-    let beside = beside();
-    let program = beside.as_deref().map_or(OsStr::new(SIBLING), |path| path.as_os_str());
+    let sibling = if verb == "inject" { OPERATOR } else { SIDECAR };
+    let beside = beside(sibling);
+    let program = beside.as_deref().map_or(OsStr::new(sibling), |path| path.as_os_str());
     let error = Command::new(program).arg(verb).args(arguments).exec();
     let program = program.display();
     paint::say(&format!(
@@ -37,9 +40,9 @@ pub fn start(verb: &str, arguments: &[OsString]) -> u8 {
 }
 
 /// Beside our own file, links followed.
-fn beside() -> Option<PathBuf> {
+fn beside(sibling: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
-    let path = own.parent()?.join(SIBLING);
+    let path = own.parent()?.join(sibling);
     path.is_file().then_some(path)
 }
 
@@ -53,6 +56,7 @@ mod tests {
         assert_eq!(if_asked(words("quorate lock dev").into_iter()), None);
         assert_eq!(if_asked(words("quorate").into_iter()), None);
         assert_eq!(if_asked(words("quorate snapshot save f").into_iter()), None);
+        assert!(is_sibling("inject", &[]));
         assert!(is_sibling("snapshot", &words("inspect f")) && is_sibling("recover", &[]));
     }
 }

@@ -14,12 +14,19 @@ const WAITING_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Beats {
+    /// Begins at the boot's random bits, as tickets do.
     seq: u64,
     /// When each transmission left, and under which term.
     sent: VecDeque<(u64, Time, Term)>,
     /// Acknowledgements that the own apply has not reached.
     waiting: VecDeque<HeartbeatAck>,
     alarm: Option<Time>,
+}
+
+impl Beats {
+    pub(super) fn from(boot: u64) -> Beats {
+        Beats { seq: boot, ..Beats::default() }
+    }
 }
 
 impl Agent {
@@ -57,13 +64,13 @@ impl Agent {
         };
         self.schedule_beat(now, interval);
         let Some((leader, term)) = self.leader else { return };
-        self.beats.seq += 1;
+        self.beats.seq = self.beats.seq.wrapping_add(1);
         let seq = self.beats.seq;
         if self.beats.sent.len() == REMEMBERED_MAX {
             self.beats.sent.pop_front();
         }
         self.beats.sent.push_back((seq, now, term));
-        let beat = Heartbeat { seq, term, boot: self.own.boot, sessions };
+        let beat = Heartbeat { seq, term, boot: self.own.boot, sessions, sidecar: None };
         self.effects.push(Effect::Heartbeat(leader, beat));
     }
 

@@ -318,10 +318,15 @@ impl Agent {
             claims_again: Vec::new(),
             next_ticket: own.boot,
             observers: BTreeMap::new(),
-            beats: Beats::default(),
+            beats: Beats::from(own.boot),
             alarms: Alarms::default(),
             effects: Vec::new(),
         }
+    }
+
+    /// Takes over the timing of a group that was met only now.
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.timing = timing;
     }
 
     /// Takes one input; effects are in [`Agent::effects`].

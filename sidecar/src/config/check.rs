@@ -153,52 +153,65 @@ pub(super) fn ports_differ(addresses: &[Option<SocketAddr>], bad: &mut Complaint
     for address in chosen {
         if seen.insert(*address, ()).is_some() {
             bad.0.push(format!(
-                "{address} is given to two of --peer-listen, --admin-listen, --probe-listen and \
-                 --api-port; each needs one of its own, or port 0"
+                "{address} is given to two of --peer-listen, --admin-listen, --client-listen, \
+                 --probe-listen and --api-port; each needs one of its own, or port 0"
             ));
         }
     }
 }
 
 pub(super) fn peers(values: &[String], bad: &mut Complaints) -> BTreeMap<String, String> {
+    named("--peer", values, bad)
+}
+
+pub(super) fn members(values: &[String], bad: &mut Complaints) -> BTreeMap<String, String> {
+    named("--member", values, bad)
+}
+
+fn named(flag: &str, values: &[String], bad: &mut Complaints) -> BTreeMap<String, String> {
     let mut peers = BTreeMap::new();
     for value in values.iter().filter(|value| !value.is_empty()) {
-        let Some((name, address)) = bad.take(peer(value)) else { continue };
+        let Some((name, address)) = bad.take(peer(flag, value)) else { continue };
         if let Some(other) = peers.insert(name.clone(), address.clone()) {
-            bad.0.push(format!("--peer names {name} twice: {other} and {address}; keep one"));
+            bad.0.push(format!("{flag} names {name} twice: {other} and {address}; keep one"));
         }
     }
     if peers.len() > PEERS_MAX {
-        bad.0.push(format!("--peer names {} members; {PEERS_MAX} is the most", peers.len()));
+        bad.0.push(format!("{flag} names {} members; {PEERS_MAX} is the most", peers.len()));
     }
     peers
 }
 
-fn peer(value: &str) -> Result<(String, String), String> {
+fn peer(flag: &str, value: &str) -> Result<(String, String), String> {
     let shape =
-        || format!("--peer is {value:?}; it is NAME=HOST:PORT: member-2=10.0.0.2:7401, say");
+        || format!("{flag} is {value:?}; it is NAME=HOST:PORT: member-2=10.0.0.2:7401, say");
     let (name, address) = value.split_once('=').ok_or_else(shape)?;
-    let name = member_name("--peer NAME", name, "member-2")?;
-    let (host, port) = address.rsplit_once(':').ok_or_else(shape)?;
+    let name = member_name(&format!("{flag} NAME"), name, "member-2")?;
+    if host_and_port(address) { Ok((name, address.to_owned())) } else { Err(shape()) }
+}
+
+/// Whether this is `HOST:PORT`, with an address of version 6 in brackets.
+pub(super) fn host_and_port(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host_good = match bracketed {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.len() <= 253 && host.bytes().all(good),
     };
-    let port_good = port.parse::<u16>().is_ok_and(|port| port > 0);
-    if !host_good || !port_good {
-        return Err(shape());
-    }
-    Ok((name, address.to_owned()))
+    host_good && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 pub(super) fn tls(args: &SidecarArgs) -> Result<Option<TlsFiles>, String> {
-    let given = [&args.tls_cert, &args.tls_key, &args.tls_ca];
+    tls_files([&args.tls_cert, &args.tls_key, &args.tls_ca].map(Option::as_ref))
+}
+
+/// Certificate, key and CA: all of them, or none.
+pub(super) fn tls_files(given: [Option<&PathBuf>; 3]) -> Result<Option<TlsFiles>, String> {
     if given.iter().all(|file| file.is_none()) {
         return Ok(None);
     }
-    let (Some(cert), Some(key), Some(ca)) = (&args.tls_cert, &args.tls_key, &args.tls_ca) else {
+    let [Some(cert), Some(key), Some(ca)] = given else {
         let flags = ["--tls-cert", "--tls-key", "--tls-ca"];
         let missing: Vec<&str> = flags
             .into_iter()

@@ -4,10 +4,12 @@
 //! limit, and what to write instead. What clap itself can refuse (an unknown flag) it refuses
 //! first. No socket or file is opened here, but that the TLS files are looked for.
 
+mod attach;
 mod check;
 pub mod file;
 mod pod;
 
+pub use attach::{AttachArgs, AttachConfig};
 pub(crate) use check::dns_label;
 pub use check::{duration, election_timeout};
 pub use pod::{Pod, PodArgs, Readiness, Tool};
@@ -48,8 +50,9 @@ the pod's address before the DNS does:
 
 Without --tls-cert, --tls-key and --tls-ca the peer and admin ports must be on loopback: whoever
 reaches the peer port could speak as a member. With them, a member's certificate carries the DNS
-name NAME.CLUSTER.quorate, or member.CLUSTER.quorate, which speaks for every member; and the admin
-port takes clients named operator.CLUSTER.quorate, admin.CLUSTER.quorate, or as one of --peer."
+name NAME.CLUSTER.quorate, or member.CLUSTER.quorate, which speaks for every member; the admin port
+takes clients named operator.CLUSTER.quorate, admin.CLUSTER.quorate, or as one of --peer; and
+--client-listen takes attached sidecars, named client.CLUSTER.quorate (`quorate-sidecar attach`)."
 )]
 pub struct SidecarArgs {
     /// Settings from this file, where neither a flag nor the environment has them
@@ -105,6 +108,11 @@ pub struct SidecarArgs {
         default_value = "127.0.0.1:7402"
     )]
     pub admin_listen: String,
+
+    /// Where attached sidecars connect: those of applications that are no part of the group. Only
+    /// with TLS; without it they have no way in
+    #[arg(long, env = "QUORATE_CLIENT_LISTEN", value_name = "IP:PORT")]
+    pub client_listen: Option<String>,
 
     /// Where probes and metrics are asked for, over HTTP
     #[arg(
@@ -192,6 +200,8 @@ pub struct Config {
     pub peer_listen: SocketAddr,
     /// The admin port; port 0: any.
     pub admin_listen: SocketAddr,
+    /// Where attached sidecars connect, if they may; port 0: any.
+    pub client_listen: Option<SocketAddr>,
     /// Probes and metrics; port 0: any.
     pub probe_listen: SocketAddr,
     /// Where members are.
@@ -236,6 +246,9 @@ impl Config {
         let api_listen = bad.take(args.api_port.as_deref().map(check::api_port).transpose());
         let peer_listen = bad.take(check::listen("--peer-listen", &args.peer_listen, 7401));
         let admin_listen = bad.take(check::listen("--admin-listen", &args.admin_listen, 7402));
+        let client_listen = args.client_listen.as_deref().filter(|address| !address.is_empty());
+        let client_listen = client_listen.map(|at| check::listen("--client-listen", at, 7403));
+        let client_listen = bad.take(client_listen.transpose());
         let probe_listen = bad.take(check::listen("--probe-listen", &args.probe_listen, 7404));
         let named = check::peers(&args.peers, &mut bad);
         let (pod, domain) = Pod::check(&args.pod, &mut bad);
@@ -246,8 +259,15 @@ impl Config {
             for (flag, address) in listeners {
                 bad.take(address.map_or(Ok(()), |address| check::on_loopback(flag, address)));
             }
+            if let Some(address) = client_listen.flatten() {
+                bad.0.push(format!(
+                    "--client-listen is {address}, and there is no TLS, which that port is never \
+                     without; give --tls-cert, --tls-key and --tls-ca, or leave it out"
+                ));
+            }
         }
-        let listeners = [peer_listen, admin_listen, probe_listen, api_listen.flatten()];
+        let optional = [client_listen.flatten(), api_listen.flatten()];
+        let listeners = [&[peer_listen, admin_listen, probe_listen][..], &optional].concat();
         check::ports_differ(&listeners, &mut bad);
         let election_timeout = bad.take(election_timeout(&args.election_timeout));
         let log = bad.take(args.log.parse());
@@ -265,6 +285,7 @@ impl Config {
             api_listen: api_listen.expect(checked),
             peer_listen: peer_listen.expect(checked),
             admin_listen: admin_listen.expect(checked),
+            client_listen: client_listen.expect(checked),
             probe_listen: probe_listen.expect(checked),
             addresses: Addresses { named, domain },
             pod,

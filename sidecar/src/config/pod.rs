@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Where the image has the program that other containers may run.
-const TOOL_SOURCE: &str = "/usr/lib/quorate/static/quorate";
+pub(super) const TOOL_SOURCE: &str = "/usr/lib/quorate/static/quorate";
 
 /// Flags of `quorate-sidecar run` for a member in a pod.
 #[derive(Args, Clone, Debug)]

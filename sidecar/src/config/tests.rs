@@ -124,7 +124,7 @@ fn a_pod_finds_its_peers_in_a_domain() {
 
 #[test]
 fn names_of_others_and_long_directories_are_refused() {
-    for name in ["member", "operator", "admin"] {
+    for name in ["member", "client", "operator", "admin"] {
         let refused = check(&["--data-dir=/d", "--name", name]).unwrap_err();
         assert!(refused[0].contains("stands for somebody else"), "{refused:?}");
         let peer = format!("--peer={name}=h:1");

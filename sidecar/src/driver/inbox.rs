@@ -116,7 +116,8 @@ mod tests {
 
     fn message() -> PeerMessage {
         let term = Term(1);
-        PeerMessage::Heartbeat(Heartbeat { seq: 1, term, boot: 1, sessions: Vec::new() })
+        let heartbeat = Heartbeat { seq: 1, term, boot: 1, sessions: Vec::new(), sidecar: None };
+        PeerMessage::Heartbeat(heartbeat)
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! request never waits for company.
 
 mod ask;
+pub mod attached;
+mod calls;
 mod inbox;
 mod status;
 pub mod unfit;
@@ -23,10 +25,12 @@ use crate::metrics::Metrics;
 use crate::peer::Peers;
 use crate::reason::{Failure, Reason};
 use crate::recovery;
+use crate::relay::{RelayId, Relayed, Said};
 use crate::replica::{Event as ReplicaEvent, Stage};
 use crate::wal::{Completion, DataDir, FsDisk, OpenError};
+use calls::Calls;
 use inbox::{Lane, Queue};
-use quorate_locks::Command;
+use quorate_locks::{Attachment, Command};
 use quorate_raft::{Change, Configuration, Index, MemberId, Node, Outcome, Time};
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -75,6 +79,8 @@ pub enum Work {
     /// The first authenticated message of a cluster reached this blank member: true once the id is
     /// durable.
     LearnCluster(u128, std_mpsc::Sender<bool>),
+    /// An attached sidecar is there, and hears this member here.
+    Attached(RelayId, Attachment, mpsc::Sender<Relayed>),
     /// End the log cleanly, and the loop.
     Stop,
 }
@@ -155,6 +161,14 @@ impl Inbox {
         assert!(pushed, "this lane has no limit");
     }
 
+    /// What an attached sidecar has for the leader, or a ping. Dropped when too many wait; its
+    /// commands wait with the calls of clients, behind consensus.
+    pub fn relay(&self, id: RelayId, said: Said) {
+        let lane = if matches!(said, Said::Forward(_)) { Lane::Call } else { Lane::Message };
+        // Counted as dropped; it is said again.
+        let _ = self.queue.push(lane, Work::Event(Event::Relay(id, said)));
+    }
+
     /// Anything else that must not be refused.
     pub fn push(&self, work: Work) {
         let pushed = self.queue.push(Lane::Completion, work);
@@ -190,7 +204,9 @@ pub struct Driver {
     peers: Peers,
     directory: DataDir,
     metrics: Arc<Metrics>,
-    calls: BTreeMap<CallId, OpenCall>,
+    calls: Calls,
+    /// Where attached sidecars hear this member.
+    relays: BTreeMap<RelayId, mpsc::Sender<Relayed>>,
     draining: bool,
     /// Those who founded the group and wait for the disk.
     founders: Vec<oneshot::Sender<Result<(), String>>>,
@@ -235,8 +251,9 @@ impl Driver {
             inbox,
             peers,
             directory,
+            calls: Calls::new(Arc::clone(&metrics)),
             metrics,
-            calls: BTreeMap::new(),
+            relays: BTreeMap::new(),
             draining: false,
             founders: Vec::new(),
             changes: BTreeMap::new(),
@@ -311,11 +328,13 @@ impl Driver {
         match work {
             Work::Event(event) => {
                 self.draining |= matches!(event, Event::Drain);
+                if let Event::Relay(id, Said::Ended) = &event {
+                    self.relays.remove(id);
+                }
                 self.member.handle(now, event, actions);
             }
             Work::Call(id, connection, request, call) => {
-                self.metrics.queued.observe_nanos(now.since(call.arrived));
-                self.calls.insert(id, call);
+                self.calls.begin(now, id, call);
                 self.member.handle(now, Event::Call(id, connection, request), actions);
             }
             Work::Completion(completion) => self.completed(completion, actions),
@@ -356,6 +375,10 @@ impl Driver {
             Work::LearnCluster(cluster, sender) => {
                 let known = self.learn_cluster(cluster);
                 let _ = sender.send(known.is_ok()); // Whoever asked may have given up.
+            }
+            Work::Attached(id, attachment, sender) => {
+                self.relays.insert(id, sender);
+                self.member.handle(now, Event::Relay(id, Said::Began(attachment)), actions);
             }
             Work::Stop => self.end = Some(End::Stop),
         }
@@ -437,8 +460,13 @@ impl Driver {
                     }
                     self.peers.send(to, message);
                 }
-                Action::Tell(call, told) => self.tell(call, told, &mut more),
-                Action::Finish(call, end) => self.finish(call, end),
+                Action::Tell(call, told) => {
+                    if !self.calls.tell(call, told) {
+                        self.member.handle(clock::now(), Event::Gone(call), &mut more);
+                    }
+                }
+                Action::Finish(call, end) => self.calls.finish(call, end),
+                Action::Relay(id, relayed) => self.relay(id, relayed, &mut more),
                 Action::Configuration(configuration) => self.dial(&configuration),
                 Action::Changed(request, outcome) => {
                     if let Some(sender) = self.changes.remove(&request) {
@@ -454,32 +482,12 @@ impl Driver {
         actions.append(&mut more);
     }
 
-    fn tell(&mut self, call: CallId, told: Told, more: &mut Vec<Action>) {
-        let Some(open) = self.calls.get_mut(&call) else { return };
-        if !std::mem::replace(&mut open.answered, true) {
-            self.metrics.whole.observe_nanos(clock::now().since(open.arrived));
-        }
-        // The last place is for the word that it reads too slowly. Cutting it ends no session.
-        let slow = open.items.capacity() <= 1;
-        let item = if slow { Err(slow_reader()) } else { Ok(told) };
-        if open.items.try_send(item).is_err() || slow {
-            self.calls.remove(&call);
-            self.member.handle(clock::now(), Event::Gone(call), more);
-        }
-    }
-
-    fn finish(&mut self, call: CallId, end: Result<Option<Told>, Failure>) {
-        let Some(OpenCall { items: sender, arrived, answered }) = self.calls.remove(&call) else {
-            return;
-        };
-        if !answered {
-            self.metrics.whole.observe_nanos(clock::now().since(arrived));
-        }
-        // A client that left hears nothing, and needs nothing.
-        match end {
-            Ok(Some(told)) => drop(sender.try_send(Ok(told))),
-            Ok(None) => {}
-            Err(failure) => drop(sender.try_send(Err(failure))),
+    /// One that does not read is cut: it goes on at another member, or here, from what it has.
+    fn relay(&mut self, id: RelayId, relayed: Relayed, more: &mut Vec<Action>) {
+        let Some(sender) = self.relays.get(&id) else { return };
+        if sender.try_send(relayed).is_err() {
+            self.relays.remove(&id);
+            self.member.handle(clock::now(), Event::Relay(id, Said::Ended), more);
         }
     }
 
@@ -530,16 +538,6 @@ pub fn not_stored(error: OpenError) -> String {
         give_up(&error.to_string());
     }
     error.to_string()
-}
-
-fn slow_reader() -> Failure {
-    Failure::new(
-        Reason::SlowReader,
-        format!(
-            "{STREAM_ITEMS_MAX} items of this stream wait unread, the limit; open it again, and \
-             read: the state comes first"
-        ),
-    )
 }
 
 /// Disk completions go to the inbox.

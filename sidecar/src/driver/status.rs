@@ -23,6 +23,8 @@ pub struct StatusView {
     pub unfit: bool,
     /// Whether it was told to retire.
     pub retired: bool,
+    /// Whether this is no member at all, but an attached sidecar.
+    pub attached: bool,
     /// The current term.
     pub term: Term,
     /// Who leads, if known.
@@ -111,6 +113,7 @@ impl StatusView {
             blank: node.configuration().is_empty(),
             unfit: false,
             retired: false,
+            attached: false,
             term: node.term(),
             leader: node.leader(),
             commit: node.commit().index,
@@ -141,13 +144,24 @@ impl StatusView {
     #[must_use]
     pub fn unfit(directory: &DataDir) -> StatusView {
         StatusView {
-            member: directory.member_id(),
+            unfit: true,
             cluster: directory.cluster_id(),
             boot_seq: directory.boot().seq,
+            ..StatusView::bare(directory.member_id())
+        }
+    }
+
+    /// The view of who knows nothing.
+    pub(super) fn bare(member: MemberId) -> StatusView {
+        StatusView {
+            member,
+            cluster: None,
+            boot_seq: 0,
             role: RoleName::Follower,
             blank: false,
-            unfit: true,
+            unfit: false,
             retired: false,
+            attached: false,
             term: Term(0),
             leader: None,
             commit: Index(0),
@@ -188,6 +202,9 @@ impl StatusView {
         }
         if self.retired {
             return "retired";
+        }
+        if self.attached {
+            return "attached";
         }
         if self.blank {
             return "blank";

@@ -58,6 +58,7 @@ fn refuse(work: Work, view: &StatusView, why: &Failure) {
         | Work::Completion(_)
         | Work::Leaders(..)
         | Work::Change(..)
+        | Work::Attached(..)
         | Work::Stop => {}
     }
 }

@@ -157,6 +157,7 @@ pub fn to_frame(message: &PeerMessage) -> wire::Frame {
             term: beat.term.0,
             boot_bits: beat.boot,
             sessions: to_sessions(&beat.sessions),
+            sidecar: some_id(beat.sidecar),
         }),
         PeerMessage::HeartbeatAck(ack) => Kind::HeartbeatAck(wire::HeartbeatAck {
             seq: ack.seq,
@@ -253,6 +254,7 @@ pub fn from_frame(frame: wire::Frame) -> Result<Received, BadFrame> {
             term: Term(beat.term),
             boot: beat.boot_bits,
             sessions: from_sessions(&beat.sessions),
+            sidecar: id_of("heartbeat.sidecar", &beat.sidecar)?,
         }),
         Kind::HeartbeatAck(ack) => PeerMessage::HeartbeatAck(HeartbeatAck {
             seq: ack.seq,

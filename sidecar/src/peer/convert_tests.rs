@@ -123,6 +123,7 @@ impl Dice {
                 term,
                 boot: self.number(),
                 sessions: self.sessions(),
+                sidecar: (ticket % 2 == 0).then_some(u128::from(ticket) + 1),
             }),
             4 => PeerMessage::HeartbeatAck(HeartbeatAck {
                 seq: ticket,

@@ -220,7 +220,8 @@ mod tests {
     }
 
     fn beat(seq: u64) -> PeerMessage {
-        PeerMessage::Heartbeat(Heartbeat { seq, term: Term(1), boot: 1, sessions: Vec::new() })
+        let (term, sessions) = (Term(1), Vec::new());
+        PeerMessage::Heartbeat(Heartbeat { seq, term, boot: 1, sessions, sidecar: None })
     }
 
     fn outbox() -> (Arc<Outbox>, Arc<Metrics>) {

@@ -209,7 +209,7 @@ impl Drop for Member {
 }
 
 fn beat(seq: u64) -> Heartbeat {
-    Heartbeat { seq, term: Term(1), boot: 7, sessions: Vec::new() }
+    Heartbeat { seq, term: Term(1), boot: 7, sessions: Vec::new(), sidecar: None }
 }
 
 /// Awaits a condition that only the other threads can bring about.

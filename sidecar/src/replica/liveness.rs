@@ -129,7 +129,8 @@ impl Liveness {
         }
     }
 
-    /// A heartbeat came: extends each session that it may speak for. False if there is none.
+    /// A heartbeat came: extends each session that it may speak for. False if there is none. A
+    /// member speaks for itself, and for the attached sidecar that it says it relays.
     pub(super) fn heard(
         &mut self,
         now: Time,
@@ -141,7 +142,8 @@ impl Liveness {
         for (id, generation) in &beat.sessions {
             let Some(session) = machine.session(*id) else { continue };
             let attachment = session.attachment();
-            let attached = attachment.member == member.0 && attachment.boot == beat.boot;
+            let speaker = beat.sidecar.unwrap_or(member.0);
+            let attached = attachment.member == speaker && attachment.boot == beat.boot;
             if attached && session.generation() == *generation {
                 any = true;
                 self.extend_live(*id, now.after(u64::from(session.ttl_ms()) * NANOS_PER_MS));

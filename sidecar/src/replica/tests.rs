@@ -90,7 +90,8 @@ impl World {
 
     fn beat(&mut self, seq: u64) {
         let (term, sessions) = (self.term(), self.session().into_iter().collect());
-        self.handle(Event::Heartbeat(Heartbeat { seq, term, boot: BOOT, sessions }));
+        let sidecar = None;
+        self.handle(Event::Heartbeat(Heartbeat { seq, term, boot: BOOT, sessions, sidecar }));
     }
 
     fn handle(&mut self, event: Event) {

@@ -26,7 +26,8 @@ const ASK_MAX: Duration = Duration::from_millis(500);
 /// See the module.
 pub struct HealthView {
     inbox: Inbox,
-    peers: Peers,
+    /// None: there are none, this is an attached sidecar.
+    peers: Option<Peers>,
     metrics: Arc<Metrics>,
     node: Arc<Node>,
     readiness: Readiness,
@@ -37,7 +38,7 @@ pub struct HealthView {
 impl HealthView {
     /// The view of a member, which from now on tries to learn when it has caught up.
     pub fn new(
-        (inbox, peers): (Inbox, Peers),
+        (inbox, peers): (Inbox, Option<Peers>),
         metrics: &Arc<Metrics>,
         node: &Arc<Node>,
         readiness: Readiness,
@@ -51,7 +52,7 @@ impl HealthView {
 /// Looks until this member has caught up, then never again: an idle member is not woken by it.
 async fn latch(inbox: Inbox, node: Arc<Node>) {
     while let Some(status) = inbox.status().await {
-        let is_member = status.configuration.contains(status.member);
+        let is_member = status.attached || status.configuration.contains(status.member);
         if status.leader.is_some() && is_member && has_applied(&inbox).await {
             node.caught_up.store(true, Ordering::Release);
             return;
@@ -108,7 +109,7 @@ impl Health for HealthView {
     async fn refresh(&self) {
         let Some(view) = self.inbox.status().await else { return };
         show(&self.metrics, &view, &self.inbox);
-        let peers = self.peers.connected();
+        let peers = self.peers.as_ref().map(Peers::connected).unwrap_or_default();
         let connected = peers.iter().filter(|peer| peer.outbound).count();
         self.metrics.shown.peers_connected.set(count(connected));
     }

@@ -6,13 +6,16 @@
 //! The order of the end: clients hear Draining, Raft leadership moves on, peers
 //! hear goodbye, the log is closed.
 
+mod attached;
 mod health;
 pub(crate) mod sinks;
+
+pub use attached::run as attach;
 
 use crate::admin::Admin;
 use crate::agent::Timing;
 use crate::api::{Api, MESSAGE_BYTES_MAX, Node as NodeInfo};
-use crate::config::{Config, Level};
+use crate::config::{Config, Level, Tool};
 use crate::control::{self, Control};
 use crate::descriptors::{self, Shares};
 use crate::driver::{self, Driver, Inbox, StatusView, Work, completion_sink, unfit};
@@ -22,6 +25,7 @@ use crate::member::{Event, Member};
 use crate::metrics::Metrics;
 use crate::peer::{Boot, PeerOptions, Peers};
 use crate::reason::Failure;
+use crate::relay::RelayService;
 use crate::replica::Replica;
 use crate::tls::{Report, Tls};
 use crate::wal::{DataDir, FsDisk, FsOptions, Recovered, Unshown, Verdict, Wal};
@@ -78,6 +82,7 @@ struct Listeners {
     api: Option<TcpListener>,
     peer: TcpListener,
     admin: TcpListener,
+    client: Option<TcpListener>,
     probe: TcpListener,
 }
 
@@ -103,6 +108,10 @@ impl Listeners {
             Some(address) => Some(bind("--api-port", address).await?),
             None => None,
         };
+        let client = match config.client_listen {
+            Some(address) => Some(bind("--client-listen", address).await?),
+            None => None,
+        };
         Ok(Listeners {
             local: local_socket::bind(&config.socket, config.socket_mode)
                 .map_err(|e| failed(73, e))?,
@@ -110,6 +119,7 @@ impl Listeners {
             api,
             peer: bind("--peer-listen", config.peer_listen).await?,
             admin: bind("--admin-listen", config.admin_listen).await?,
+            client,
             probe: bind("--probe-listen", config.probe_listen).await?,
         })
     }
@@ -319,6 +329,18 @@ fn serve_admin(
     });
 }
 
+/// The port for attached sidecars, which there is only with TLS.
+fn serve_relay(parts: &Parts, listener: Option<TcpListener>, tasks: &mut JoinSet<()>) {
+    let (Some(listener), Some(tls)) = (listener, parts.tls.clone()) else { return };
+    let Parts { config, inbox, shares, .. } = parts;
+    let own = (config.name.as_str(), config.election_timeout);
+    let service = RelayService::new(inbox.clone(), tls.clone(), own, report(config));
+    let incoming = transport::incoming((listener, shares.peers), Some(tls), report(config));
+    tasks.spawn(async move {
+        let _ = service.serve(incoming).await; // As above.
+    });
+}
+
 fn serve(
     parts: &Parts,
     listeners: Listeners,
@@ -346,7 +368,8 @@ fn serve(
         let _ = peers.serve(incoming).await; // As above.
     });
     serve_admin(parts, (listeners.admin, listeners.control), clients, &mut tasks);
-    let (inbox, peers) = (parts.inbox.clone(), parts.peers.clone());
+    serve_relay(parts, listeners.client, &mut tasks);
+    let (inbox, peers) = (parts.inbox.clone(), Some(parts.peers.clone()));
     let readiness = parts.config.pod.readiness;
     let health = HealthView::new((inbox, peers), &parts.metrics, &parts.node, readiness);
     let (metrics, port) = (Arc::clone(&parts.metrics), (listeners.probe, parts.shares.probes));
@@ -406,12 +429,12 @@ async fn over(driver: &mut Option<JoinHandle<driver::Ended>>) -> driver::Ended {
 }
 
 /// Has other containers of the pod find the program `quorate`. They go on without it, too.
-async fn place_tool(config: &Config) {
-    let Some(tool) = config.pod.tool.clone() else { return };
+async fn place_tool(tool: Option<Tool>, log: impl Fn(Level, &str)) {
+    let Some(tool) = tool else { return };
     let placed = tokio::task::spawn_blocking(move || tool::place(&tool)).await;
     match placed.unwrap_or_else(|why| Err(io::Error::other(why))) {
-        Ok(path) => log_line(config, Level::Info, &format!("{} is ready to run", path.display())),
-        Err(why) => log_line(config, Level::Error, &format!("no `quorate` for others: {why}")),
+        Ok(path) => log(Level::Info, &format!("{} is ready to run", path.display())),
+        Err(why) => log(Level::Error, &format!("no `quorate` for others: {why}")),
     }
 }
 
@@ -420,7 +443,7 @@ async fn place_tool(config: &Config) {
 /// # Errors
 /// What kept it from starting.
 pub async fn run(config: Config) -> Result<Ended, Failed> {
-    place_tool(&config).await;
+    place_tool(config.pod.tool.clone(), |level, line| log_line(&config, level, line)).await;
     let path = config.data_dir.clone();
     let held = tokio::task::spawn_blocking(move || DataDir::hold(&path, LOCK_WAIT));
     let held = held.await.map_err(|e| failed(70, e))?.map_err(|e| failed(73, e))?;

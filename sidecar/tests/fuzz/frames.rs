@@ -66,7 +66,8 @@ fn others() -> Vec<(&'static str, PeerMessage)> {
     let sessions = vec![(SessionId(3), Generation(1)), (SessionId(9), Generation(4))];
     let what = Ask::Command((*b"a command").into());
     let not = Reply::NotAppended(Why::Busy);
-    let beat = Heartbeat { seq: 8, term, boot: 77, sessions: sessions.clone() };
+    let sidecar = Some(9);
+    let beat = Heartbeat { seq: 8, term, boot: 77, sessions: sessions.clone(), sidecar };
     vec![
         ("forward", PeerMessage::Forward(Forward { ticket, term, what })),
         ("forward-read", PeerMessage::Forward(Forward { ticket, term, what: Ask::ReadIndex })),
