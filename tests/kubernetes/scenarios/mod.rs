@@ -5,11 +5,14 @@
 //! is waited for is a condition; the cluster ends with the program, however that ends. A failure
 //! shows what the operator, the cluster and the sidecars said.
 
+mod chart;
 mod control;
+pub mod demo;
 mod faults;
 mod load;
 mod operator;
 mod refused;
+mod rights;
 mod rival;
 mod rolls;
 mod size;
@@ -35,6 +38,8 @@ pub struct Options {
     pub image_name: String,
     /// The operator, as a program of this machine.
     pub operator: PathBuf,
+    /// The top of the project: its chart and its examples.
+    pub source: PathBuf,
     /// Faults last as long as they would outside.
     pub long: bool,
     /// Only scenarios whose names contain one of these; none: all.
@@ -67,6 +72,10 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "all-pods-deleted", run: |stage| Box::pin(faults::all_deleted(stage)) },
     Scenario { name: "node-cut", run: |stage| Box::pin(faults::node_cut(stage)) },
     Scenario { name: "sidecar-image", run: |stage| Box::pin(rolls::image(stage)) },
+    // Last: from here on the operator is the chart's.
+    Scenario { name: "chart-author", run: |stage| Box::pin(chart::author(stage)) },
+    Scenario { name: "chart-guard", run: |stage| Box::pin(chart::guard(stage)) },
+    Scenario { name: "chart", run: |stage| Box::pin(chart::whole(stage)) },
 ];
 
 /// Runs them on a cluster of its own; true if none failed.
