@@ -25,7 +25,7 @@ Shows the main job on a real Kubernetes: it starts one of three nodes on this ma
 imports the image, installs the chart with Helm, applies examples/kubernetes/raftcluster.yaml, and
 then, while clients at every pod take and return names without pause:
 
-  kills the leading application, and the sidecar of the Raft leader
+  kills the leading application, deletes its pod, and kills the sidecar of the Raft leader
   scales from 3 to 5 and back
   deletes a volume with its pod
   cuts a node off for 20 s, the leading application's
@@ -37,7 +37,8 @@ builds Kubernetes, which takes ten minutes.";
 const DEMO_END: &str = "\
 What the table measures:
   group gap    the longest time in which clients at some pod that was not broken got nothing done
-  next leads   from the fault until another application leads
+  next leads   from the fault until another application leads: one that was killed is waited for
+               as long as its time to live, five seconds, since nobody else can see it end
   Ready after  until the RaftCluster is as its spec wants it
 
 The exit code is 0 only if every promise was kept: one leader at a time, tokens only rise, nothing

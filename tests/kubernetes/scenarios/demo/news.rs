@@ -79,7 +79,7 @@ impl Seen {
             lines.push(if ready {
                 format!("raft/demo is Ready: {voters} voters")
             } else {
-                "raft/demo is not Ready".to_owned()
+                format!("raft/demo is not Ready: {}", why(raft))
             });
         }
         self.ready = ready;
@@ -136,6 +136,13 @@ impl Seen {
     }
 }
 
+/// The sentence of the condition.
+fn why(raft: &Value) -> &str {
+    let conditions = raft["status"]["conditions"].as_array();
+    let ready = conditions.into_iter().flatten().find(|one| one["type"] == "Ready");
+    ready.and_then(|one| one["message"].as_str()).unwrap_or("nothing is known yet")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +156,7 @@ mod tests {
         };
         json!({"status": {
             "voters": 3,
-            "conditions": [{"type": "Ready", "status": ready}],
+            "conditions": [{"type": "Ready", "status": ready, "message": "wait"}],
             "members": members.iter().map(member).collect::<Vec<_>>(),
         }})
     }
@@ -166,6 +173,6 @@ mod tests {
         // Another member under the name of one whose disk is lost.
         let next = raft("False", &[("demo-0", "a", "Voter"), ("demo-1", "c", "Voter")]);
         let told = seen.look(&next, &[]);
-        assert_eq!(told, ["demo-1 votes", "demo-1 left the group", "raft/demo is not Ready"]);
+        assert_eq!(told, ["demo-1 votes", "demo-1 left the group", "raft/demo is not Ready: wait"]);
     }
 }

@@ -60,6 +60,7 @@ impl<'a> Show<'a> {
     /// One of each fault.
     pub(super) async fn round(&mut self) -> Result<(), String> {
         self.application().await?;
+        self.pod().await?;
         self.sidecar().await?;
         self.scale(3, 5).await?;
         self.scale(5, 3).await?;
@@ -104,6 +105,28 @@ impl<'a> Show<'a> {
         self.load.succeed().await?;
         self.add(fault, GAP, self.load.gap(from, &[]));
         self.add(fault, NEXT, next);
+        self.calm().await
+    }
+
+    async fn pod(&mut self) -> Result<(), String> {
+        let fault = "leading pod deleted";
+        let (term, pod) = self.leading().await?;
+        let name = &pod.name;
+        self.screen.fault(&format!("kubectl delete pod {name}, whose application leads"));
+        let (from, at, begun) = (boottime_ns(), leaders::now(), Instant::now());
+        self.space.kubectl(&["delete", "pod", name, "--wait=false"])?;
+        let next = self.next(&term, at).await?;
+        until("another pod has its place", PATIENCE, async || {
+            let new = self.space.pod(name).await?;
+            if new.uid == pod.uid { Err("it is the old one".to_owned()) } else { Ok(()) }
+        })
+        .await?;
+        self.space.settled(3).await?;
+        let took = nanos(begun.elapsed());
+        self.load.succeed().await?;
+        self.add(fault, GAP, self.load.gap(from, &[name]));
+        self.add(fault, NEXT, next);
+        self.add(fault, READY, took);
         self.calm().await
     }
 
