@@ -1,8 +1,9 @@
 //! What tries to break the product: the simulator, the checks on real processes, the recorded load,
-//! the demo.
+//! the demos.
 
 pub mod cluster;
 pub mod load;
+pub mod screen;
 pub mod simulator;
 
 /// Prints a line of a report. A closed pipe ends the report, not the check.

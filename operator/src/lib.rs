@@ -8,6 +8,7 @@ pub mod admin;
 pub mod apply;
 pub mod build;
 pub mod certificates;
+pub mod check;
 pub mod context;
 pub mod controller;
 pub mod crd;

@@ -24,6 +24,9 @@ const AUTHORITY: &str = "quorate-ca";
 /// How often the webhook looks for it.
 const AUTHORITY_LOOK: Duration = Duration::from_secs(1);
 
+/// A pass that runs when the operator is asked to end is over within this.
+const END_MAX: Duration = lease::REQUEST_MAX;
+
 /// Turns RaftCluster resources into pods whose sidecars are one Raft group.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
@@ -39,6 +42,19 @@ enum Verb {
     Inject(InjectArgs),
     /// Prints the definition of RaftCluster, for `kubectl apply -f -`
     Crd,
+    /// Whether an installed operator works; `helm test` runs this
+    Check(CheckArgs),
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// Where the operator's pods answer probes: a name that stands for all of them
+    #[arg(long, value_name = "NAME:PORT")]
+    probe: String,
+
+    /// How many pods there are to be
+    #[arg(long, value_name = "N")]
+    replicas: usize,
 }
 
 /// The flags of `run`. Each can come from the environment instead; a flag wins.
@@ -123,7 +139,8 @@ fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(Arguments { verb: Verb::Crd }) => print_definition(),
         Ok(Arguments { verb: Verb::Inject(args) }) => injected(&args),
-        Ok(Arguments { verb: Verb::Run(args) }) => run(args),
+        Ok(Arguments { verb: Verb::Run(args) }) => within(work(args)),
+        Ok(Arguments { verb: Verb::Check(args) }) => within(check(args)),
         Err(error) => {
             let code = if error.use_stderr() { 64 } else { 0 };
             let _ = error.print(); // A closed pipe needs no help text.
@@ -163,7 +180,7 @@ fn print_definition() -> ExitCode {
     if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(74) }
 }
 
-fn run(args: RunArgs) -> ExitCode {
+fn within(task: impl Future<Output = Result<(), String>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -172,7 +189,7 @@ fn run(args: RunArgs) -> ExitCode {
             return ExitCode::from(71);
         }
     };
-    match runtime.block_on(work(args)) {
+    match runtime.block_on(task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             say(why);
@@ -190,6 +207,13 @@ async fn client() -> Result<Client, String> {
     config.connect_timeout = Some(Duration::from_secs(5));
     config.write_timeout = Some(lease::REQUEST_MAX);
     Client::try_from(config).map_err(|error| error.to_string())
+}
+
+async fn check(args: CheckArgs) -> Result<(), String> {
+    let found =
+        quorate_operator::check::check(&client().await?, &args.probe, args.replicas).await?;
+    say(found);
+    Ok(())
 }
 
 async fn work(args: RunArgs) -> Result<(), String> {
@@ -223,8 +247,11 @@ async fn work(args: RunArgs) -> Result<(), String> {
     health.leads();
     let ended = ended.shared();
     let works = controller::run(context, &args.watch, say, ended.clone());
+    let asked_long_ago = ended.then(|()| tokio::time::sleep(END_MAX));
     tokio::select! {
         () = works => {}
+        // A controller that is asked in its first moments, before it knows any resource, waits on.
+        () = asked_long_ago => {}
         _ = kept => return Err("the Lease is lost: somebody else may work now".to_owned()),
     }
     lease::release(leases, &args.identity).await;

@@ -8,13 +8,12 @@ mod app;
 mod fault;
 mod interrupt;
 mod record;
-mod screen;
 mod stage;
 mod table;
 
 use fault::Fault;
-use screen::Screen;
-use stage::Stage;
+use quorate_tests::screen::{self, Screen};
+use stage::{Stage, Verdict};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use table::Table;
@@ -23,11 +22,13 @@ const USAGE: &str = "\
 Shows the main job on this machine: three applications, each beside a sidecar, one of them the
 leader at any time, while applications and sidecars are killed, stopped and brought back.
 
-  quorate-demo [--seconds N | --rounds N] [--no-bars] [--no-color]
+  cargo xtask demo [--seconds N | --rounds N] [--no-bars] [--no-color]
+  cargo xtask demo --kubernetes
 
   --seconds N   as many faults as fit into N seconds, each at least twice (60)
   --rounds N    N of each fault
   --no-bars     judge the promises alone, not the times: for machines that do other work too
+  --kubernetes  the same on a real Kubernetes that it starts itself; more: --kubernetes --help
 
 It ends with a table of the gaps and of the promises; the exit code is 0 only if every promise was
 kept, and every gap within its bar.";
@@ -83,10 +84,30 @@ fn run(options: &Options) -> Result<bool, String> {
         }
     }
     let verdict = stage.finish()?;
-    screen.table(&table);
+    screen.table(&table.rows());
     let bars = if options.bars { table.broken_bars() } else { Vec::new() };
-    screen.verdict(&verdict, &bars);
+    judge(&screen, &verdict, &bars);
     Ok(verdict.broken.is_empty() && bars.is_empty())
+}
+
+/// The promises.
+fn judge(screen: &Screen, verdict: &Verdict, bars: &[String]) {
+    if verdict.broken.is_empty() {
+        screen.kept(&format!(
+            "one leader at a time, tokens only rise: {} leaders, {} records",
+            verdict.leaders, verdict.records
+        ));
+        screen.kept(&format!(
+            "nothing acknowledged was lost: {} grants and releases checked",
+            verdict.acknowledged
+        ));
+        screen.kept(&format!(
+            "a sidecar that came back kept its leader: {} times the same token and child",
+            verdict.survived
+        ));
+    }
+    verdict.broken.iter().for_each(|line| screen.broken(line));
+    bars.iter().for_each(|line| screen.slow(line));
 }
 
 fn main() -> ExitCode {

@@ -3,9 +3,9 @@
 use super::fault::{Fault, Measure, Outcome};
 use super::interrupt;
 use super::record::{Line, Records, judge};
-use super::screen::Screen;
 use quorate_tests::cluster::{Cluster, Process, Scratch, binary};
 use quorate_tests::load::{Caller, Gaps, History, Prober, boottime_ns};
+use quorate_tests::screen::Screen;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};

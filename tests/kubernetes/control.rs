@@ -11,6 +11,9 @@ const ETCD: &str = "http://127.0.0.1:2379";
 /// The network of Services.
 const SERVICES: &str = "10.96.0.0/16";
 
+/// Of the operator everything is written down, what it reads as well.
+const OPERATOR: &str = "system:serviceaccounts:quorate-system";
+
 /// What the control plane is made of, in the order of its start.
 pub const COMPONENTS: [&str; 6] =
     ["etcd", "apiserver", "controller-manager", "scheduler", "coredns", "provisioner"];
@@ -58,7 +61,10 @@ fn api_server(instance: &Instance) -> Result<Vec<String>, String> {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
         "omitStages": ["RequestReceived"],
-        "rules": [{"level": "Metadata", "verbs": writes}],
+        "rules": [
+            {"level": "Metadata", "userGroups": [OPERATOR]},
+            {"level": "Metadata", "verbs": writes},
+        ],
     });
     write(&policy, &rules.to_string())?;
     let pki = |name: &str| file(instance, name);
@@ -85,7 +91,7 @@ fn api_server(instance: &Instance) -> Result<Vec<String>, String> {
     ]))
 }
 
-/// Where the API server writes who changed what, a line of JSON each.
+/// Where the API server writes who changed what, and what the operator asked, a line of JSON each.
 #[must_use]
 pub fn audit_log(instance: &Instance) -> std::path::PathBuf {
     instance.dir.join("log").join("audit.log")

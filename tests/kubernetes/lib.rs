@@ -16,6 +16,7 @@ pub mod down;
 pub mod host;
 pub mod image;
 pub mod instance;
+pub mod lease;
 pub mod network;
 pub mod node;
 pub mod process;

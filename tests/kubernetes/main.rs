@@ -3,10 +3,12 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quorate_cluster::binaries::Binaries;
 use quorate_cluster::instance::Instance;
+use quorate_cluster::scenarios::demo;
 use quorate_cluster::up::{Came, Wanted};
 use quorate_cluster::{
-    SKIPPED, check, control, down, image, network, process, provision, say, scenarios, up,
+    SKIPPED, check, control, down, image, lease, network, process, provision, say, scenarios, up,
 };
+use quorate_tests::screen;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +18,31 @@ const SKIPPED_CODE: u8 = 77;
 
 /// The product's image, unless it is called something else.
 const IMAGE_NAME: &str = concat!("quorate.dev/quorate:", env!("CARGO_PKG_VERSION"));
+
+/// What `demo --help` begins with, and ends with.
+const DEMO: &str = "\
+Shows the main job on a real Kubernetes: it starts one of three nodes on this machine, builds and
+imports the image, installs the chart with Helm, applies examples/kubernetes/raftcluster.yaml, and
+then, while clients at every pod take and return names without pause:
+
+  kills the leading application, deletes its pod, and kills the sidecar of the Raft leader
+  scales from 3 to 5 and back
+  deletes a volume with its pod
+  cuts a node off for 20 s, the leading application's
+  stops the API server for 20 s, and kills the leading application meanwhile
+
+It tells what happens as it happens, ends with a table and the promises, and takes the whole
+cluster away, also after Ctrl-C. It needs Linux with root and Go 1.26 or later; the first time it
+builds Kubernetes, which takes ten minutes.";
+const DEMO_END: &str = "\
+What the table measures:
+  group gap    the longest time in which clients at some pod that was not broken got nothing done
+  next leads   from the fault until another application leads: one that was killed is waited for
+               as long as its time to live, five seconds, since nobody else can see it end
+  Ready after  until the RaftCluster is as its spec wants it
+
+The exit code is 0 only if every promise was kept: one leader at a time, tokens only rise, nothing
+that was acknowledged is lost.";
 
 /// A real Kubernetes on this machine, without a container engine or an image registry
 #[derive(Parser)]
@@ -32,6 +59,16 @@ enum Verb {
     Cluster(ClusterVerb),
     /// Writes the image archive of the product, without a container engine
     Image(ImageArgs),
+    /// The main job, live, on a real Kubernetes that it starts itself
+    #[command(long_about = DEMO, after_help = DEMO_END)]
+    Demo(DemoArgs),
+    /// An application that is led by a Lease; `demo --compare` starts it in pods
+    #[command(hide = true)]
+    Lease {
+        /// Its pod
+        #[arg(long, env = "POD_NAME")]
+        pod: String,
+    },
     /// Serves the claims for volumes of a cluster; `up` starts it
     #[command(hide = true)]
     Provision(Which),
@@ -65,21 +102,57 @@ enum ClusterVerb {
 
 #[derive(Args)]
 struct TestArgs {
-    /// The folder of clusters
-    #[arg(long, default_value = "target/kubernetes")]
-    dir: PathBuf,
     /// Only scenarios whose names contain this; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Faults last as long as they would outside
     #[arg(long)]
     long: bool,
+    #[command(flatten)]
+    built: Built,
+}
+
+/// What a run needs of the product, as it was just built.
+#[derive(Args)]
+struct Built {
+    /// The folder of clusters
+    #[arg(long, default_value = "target/kubernetes")]
+    dir: PathBuf,
     /// The product's image
     #[arg(long, hide = true)]
     image: PathBuf,
     /// The operator, as a program of this machine
     #[arg(long, hide = true)]
     operator: PathBuf,
+    /// The top of the project
+    #[arg(long, hide = true, default_value = ".")]
+    source: PathBuf,
+}
+
+impl Built {
+    fn options(self, long: bool, only: Vec<String>) -> scenarios::Options {
+        let Built { dir: base, image, operator, source } = self;
+        let image_name = IMAGE_NAME.to_owned();
+        scenarios::Options { base, image, image_name, operator, source, long, only }
+    }
+}
+
+#[derive(Args)]
+struct DemoArgs {
+    /// On a real Kubernetes; without this, on processes of this machine
+    #[arg(long, required = true)]
+    kubernetes: bool,
+    /// How often each thing happens
+    #[arg(long, value_name = "N", default_value = "2")]
+    rounds: std::num::NonZeroU32,
+    /// Instead, the same application under a Lease of the API server and under Quorate
+    #[arg(long)]
+    compare: bool,
+    /// Plain lines, also on a terminal
+    #[arg(long)]
+    no_color: bool,
+    #[command(flatten)]
+    built: Built,
 }
 
 #[derive(Args)]
@@ -156,6 +229,15 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 fn run(verb: Verb) -> Result<ExitCode, String> {
     match verb {
         Verb::Cluster(verb) => return run_cluster(verb),
+        Verb::Demo(args) => {
+            let color = screen::color_wanted() && !args.no_color;
+            let options = args.built.options(false, Vec::new());
+            let (rounds, compare) = (args.rounds.get(), args.compare);
+            let shown = demo::run(&options, demo::Wish { rounds, color, compare });
+            let kept = runtime()?.block_on(shown)?;
+            return Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Verb::Lease { pod } => runtime()?.block_on(lease::elect(&pod))?,
         Verb::Provision(which) => {
             let instance = open(&which)?;
             runtime()?.block_on(provision::run(instance))?;
@@ -205,9 +287,7 @@ fn run_cluster(verb: ClusterVerb) -> Result<ExitCode, String> {
 }
 
 fn test(args: TestArgs) -> Result<ExitCode, String> {
-    let TestArgs { dir, only, long, image, operator } = args;
-    let image_name = IMAGE_NAME.to_owned();
-    let options = scenarios::Options { base: dir, image, image_name, operator, long, only };
+    let options = args.built.options(args.long, args.only);
     let passed = runtime()?.block_on(scenarios::run(&options))?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -28,21 +28,42 @@ fn prepare(args: &[&str]) -> Result<Command, String> {
     let program = build()?;
     let mut command = Command::new(&program);
     command.arg("cluster").args(args);
-    let tests = args.first() == Some(&"test") && !asks_for_help(args);
-    if tests || needs_image(args) {
-        let target = cargo::target_dir()?;
-        let archive = target.join(IMAGE);
+    if needs_image(args) {
+        let archive = cargo::target_dir()?.join(IMAGE);
         write_image(&program, &["--out", text(&archive)?])?;
-        if tests {
-            let operator = target.join("release").join("quorate-operator");
-            command.arg("--operator").arg(operator).arg("--image");
-        }
-        command.arg(archive);
+        command.arg(&archive);
+    }
+    if args.first() == Some(&"test") && !asks_for_help(args) {
+        add_product(&program, &mut command)?;
     }
     if needs_dir(args) {
         command.arg("--dir").arg(cargo::target_dir()?.join("kubernetes"));
     }
     Ok(command)
+}
+
+/// The verb `demo --kubernetes`: this process becomes the program.
+pub fn demo(args: &[&str]) -> Result<ExitCode, String> {
+    let program = build()?;
+    let mut command = Command::new(&program);
+    command.arg("demo").args(args);
+    if !asks_for_help(args) {
+        add_product(&program, &mut command)?;
+        if !args.iter().any(is_dir) {
+            command.arg("--dir").arg(cargo::target_dir()?.join("kubernetes"));
+        }
+    }
+    Err(format!("quorate-cluster: {}", command.exec()))
+}
+
+/// The image and the operator, as they are built now.
+fn add_product(program: &Path, command: &mut Command) -> Result<(), String> {
+    let target = cargo::target_dir()?;
+    let archive = target.join(IMAGE);
+    write_image(program, &["--out", text(&archive)?])?;
+    command.arg("--image").arg(archive);
+    command.arg("--operator").arg(target.join("release").join("quorate-operator"));
+    Ok(())
 }
 
 /// The verb `image`.
@@ -75,9 +96,12 @@ fn needs_image(args: &[&str]) -> bool {
 
 /// The folder of clusters is beside what cargo builds, wherever that is.
 fn needs_dir(args: &[&str]) -> bool {
-    let own = |arg: &&str| *arg == "--dir" || arg.starts_with("--dir=");
     let verb = args.first().is_some_and(|verb| !verb.starts_with('-'));
-    verb && !matches!(args.first(), Some(&"build" | &"help")) && !args.iter().any(own)
+    verb && !matches!(args.first(), Some(&"build" | &"help")) && !args.iter().any(is_dir)
+}
+
+fn is_dir(arg: &&str) -> bool {
+    *arg == "--dir" || arg.starts_with("--dir=")
 }
 
 fn build() -> Result<PathBuf, String> {

@@ -33,7 +33,7 @@ Every task of the project. Everything is built in release mode, the one profile 
                                  --long runs the checks at their full counts
   cargo xtask demo [--seconds N | --rounds N]
                                  the main job, live: three sidecars, three applications,
-                                 and one fault after the other
+                                 and one fault after the other; --kubernetes: on a real one
   cargo xtask check NAME [...]   one property on real processes: restart, powercut,
                                  full-disk, stalled-disk, idle, frozen-sidecar; or planted: the
                                  simulator finds planted bugs
@@ -56,6 +56,7 @@ fn run(verb: &str, args: &[&str]) -> Result<ExitCode, String> {
     let done = |result: Result<(), String>| result.map(|()| ExitCode::SUCCESS);
     match verb {
         "test" => test::run(args),
+        "demo" if args.contains(&"--kubernetes") => cluster::demo(args),
         "demo" => program::start(&program::DEMO, args),
         "check" => program::start(program::checker(args), args),
         "zoo" => zoo::start(args),

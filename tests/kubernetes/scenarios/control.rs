@@ -154,7 +154,8 @@ fn writes(stage: &Stage, after: usize) -> Result<Vec<String>, String> {
     let file = audit_log(&stage.instance);
     let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let own = lines.filter(|line| line["user"]["username"] == ACCOUNT);
+    let reads = |line: &Value| ["get", "list", "watch"].iter().any(|verb| line["verb"] == *verb);
+    let own = lines.filter(|line| line["user"]["username"] == ACCOUNT && !reads(line));
     let told = own.map(|line| {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let of = &line["objectRef"];

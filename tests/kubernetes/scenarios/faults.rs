@@ -176,6 +176,29 @@ pub(super) async fn claim_deleted(stage: &Stage) -> Result<String, String> {
     Ok(format!("3 voters after {took:.1} s, gap {}; {checked} acknowledged, 0 lost", ms(gap)))
 }
 
+/// All claims are deleted at once, by somebody who is in a hurry: the group moves, member by
+/// member, onto new volumes.
+pub(super) async fn all_claims(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "claims", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    load.keep("demo-1", 20).await?;
+    let before = space.claims().await?;
+    let begun = Instant::now();
+    space.kubectl(&["delete", "pvc", "--all", "--wait=false"])?;
+    until("all volumes are new", PATIENCE * 2, async || {
+        let now = space.claims().await?;
+        let old = now.iter().filter(|claim| before.contains(claim)).count();
+        if old == 0 && now.len() == 3 { Ok(()) } else { Err(format!("{now:?}, {old} old")) }
+    })
+    .await?;
+    space.settled(3).await?;
+    let took = seconds(begun);
+    load.succeed().await?;
+    let checked = load.finish().await?;
+    Ok(format!("3 voters on new volumes after {took:.1} s; {checked} acknowledged, 0 lost"))
+}
+
 /// All pods are deleted at once.
 pub(super) async fn all_deleted(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "all", standalone(3)).await?;

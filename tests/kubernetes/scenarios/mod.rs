@@ -5,12 +5,16 @@
 //! is waited for is a condition; the cluster ends with the program, however that ends. A failure
 //! shows what the operator, the cluster and the sidecars said.
 
+mod attached;
+mod chart;
 mod control;
+pub mod demo;
 mod faults;
 mod hands;
 mod load;
 mod operator;
 mod refused;
+mod rights;
 mod rival;
 mod rolls;
 mod service;
@@ -37,6 +41,8 @@ pub struct Options {
     pub image_name: String,
     /// The operator, as a program of this machine.
     pub operator: PathBuf,
+    /// The top of the project: its chart and its examples.
+    pub source: PathBuf,
     /// Faults last as long as they would outside.
     pub long: bool,
     /// Only scenarios whose names contain one of these; none: all.
@@ -55,10 +61,13 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "apply-and-lead", run: |stage| Box::pin(size::apply(stage)) },
     Scenario { name: "scale-3-5-3-1-3", run: |stage| Box::pin(size::scale(stage)) },
     Scenario { name: "scale-3-0-1", run: |stage| Box::pin(size::stop(stage)) },
+    Scenario { name: "change-of-mind", run: |stage| Box::pin(size::mind(stage)) },
+    Scenario { name: "leader-goes", run: |stage| Box::pin(size::leader_goes(stage)) },
     Scenario { name: "leader-killed", run: |stage| Box::pin(faults::leader_killed(stage)) },
     Scenario { name: "application-killed", run: |stage| Box::pin(faults::application(stage)) },
     Scenario { name: "pod-deleted", run: |stage| Box::pin(faults::pod_deleted(stage)) },
     Scenario { name: "claim-deleted", run: |stage| Box::pin(faults::claim_deleted(stage)) },
+    Scenario { name: "claims-deleted", run: |stage| Box::pin(faults::all_claims(stage)) },
     Scenario { name: "leader-service", run: |stage| Box::pin(service::leader(stage)) },
     Scenario { name: "api-server-stopped", run: |stage| Box::pin(control::server_stopped(stage)) },
     Scenario { name: "template-rolled", run: |stage| Box::pin(rolls::template(stage)) },
@@ -73,6 +82,11 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "all-pods-deleted", run: |stage| Box::pin(faults::all_deleted(stage)) },
     Scenario { name: "node-cut", run: |stage| Box::pin(faults::node_cut(stage)) },
     Scenario { name: "sidecar-image", run: |stage| Box::pin(rolls::image(stage)) },
+    // Last: from here on the operator is the chart's.
+    Scenario { name: "chart-author", run: |stage| Box::pin(chart::author(stage)) },
+    Scenario { name: "chart-guard", run: |stage| Box::pin(chart::guard(stage)) },
+    Scenario { name: "attached", run: |stage| Box::pin(attached::all(stage)) },
+    Scenario { name: "chart", run: |stage| Box::pin(chart::whole(stage)) },
 ];
 
 /// Runs them on a cluster of its own; true if none failed.

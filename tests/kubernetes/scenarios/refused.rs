@@ -53,8 +53,13 @@ fn object(name: &str, spec: &Value) -> Value {
     })
 }
 
-fn refused(stage: &Stage, what: &str, object: &Value, words: &str) -> Result<(), String> {
-    match stage.apply(object) {
+/// Whether it was refused, with these words.
+pub(super) fn refused(
+    what: &str,
+    answer: Result<String, String>,
+    words: &str,
+) -> Result<(), String> {
+    match answer {
         Ok(_) => Err(format!("{what} was taken")),
         Err(why) if why.contains(words) => Ok(()),
         Err(why) => Err(format!("{what}: {words:?} is not in the refusal: {why}")),
@@ -67,17 +72,19 @@ pub(super) async fn all(stage: &Stage) -> Result<String, String> {
     for (what, change, words) in BAD {
         let mut spec = managed(3);
         change(&mut spec);
-        refused(stage, what, &object(NAME, &spec), words)?;
+        refused(what, stage.apply(&object(NAME, &spec)), words)?;
     }
     let long = "a".repeat(41);
-    refused(stage, "a long name", &object(&long, &standalone(1)), "the name is 1 to 40")?;
+    let long = stage.apply(&object(&long, &standalone(1)));
+    refused("a long name", long, "the name is 1 to 40")?;
     // What is fixed for life; the first is taken, so this also shows that the manifest was right.
     stage.apply(&object(NAME, &standalone(0)))?;
-    let fixed = object(NAME, &managed(0));
-    refused(stage, "another mode", &fixed, "mode is fixed for life")?;
+    let fixed = stage.apply(&object(NAME, &managed(0)));
+    refused("another mode", fixed, "mode is fixed for life")?;
     let mut other = standalone(0);
     other["storage"]["size"] = json!("300Mi");
-    refused(stage, "another size", &object(NAME, &other), "storage.size cannot change yet")?;
+    let other = stage.apply(&object(NAME, &other));
+    refused("another size", other, "storage.size cannot change yet")?;
     let list = stage.get("/apis/quorate.dev/v1alpha1/namespaces/refused/raftclusters").await?;
     let there = list.and_then(|list| list["items"].as_array().map(Vec::len));
     if there != Some(1) {

@@ -1,8 +1,9 @@
 //! From nothing to a group, and every size that it can have.
 
+use super::faults::FAILOVER_MAX;
 use super::load::{Load, ms};
 use super::seconds;
-use super::space::{PATIENCE, Space, application_of, managed, standalone, until};
+use super::space::{PATIENCE, Space, application_of, kill, managed, sidecar_of, standalone, until};
 use super::stage::Stage;
 use quorate_tests::load::boottime_ns;
 use std::path::Path;
@@ -105,4 +106,86 @@ pub(super) async fn stop(stage: &Stage) -> Result<String, String> {
     let back = seconds(begun);
     let checked = load.finish().await?;
     Ok(format!("3→0 {stopped:.1} s, 0→1 {back:.1} s; {checked} acknowledged, 0 lost"))
+}
+
+/// Waits until the group has begun to be of another size.
+async fn begun_to(space: &Space<'_>, ordinal: usize, leaves: bool) -> Result<(), String> {
+    let name = format!("demo-{ordinal}");
+    let what = if leaves { "begins to leave" } else { "is a member" };
+    until(&format!("{name} {what}"), PATIENCE, async || {
+        let raft = space.raft().await?;
+        let members = raft["status"]["members"].as_array().cloned().unwrap_or_default();
+        let role = members.iter().find(|one| one["name"] == name.as_str());
+        let role = role.and_then(|one| one["role"].as_str().map(str::to_owned));
+        let now = if leaves { role.as_deref() != Some("Voter") } else { role.is_some() };
+        if now { Ok(()) } else { Err(format!("{name} is {role:?}")) }
+    })
+    .await
+}
+
+/// Another size, and half-way there the old one again: up, and down.
+pub(super) async fn mind(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "mind", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let from = boottime_ns();
+    space.scale(5)?;
+    begun_to(&space, 3, false).await?;
+    let begun = Instant::now();
+    space.scale(3)?;
+    space.settled(3).await?;
+    let up = seconds(begun);
+    load.succeed().await?;
+    load.none_failed(from, &[])?;
+    let gap = load.gap(from, &[]);
+    let doomed = ["demo-1".to_owned(), "demo-2".to_owned()];
+    load.retire(&doomed, "demo-0").await?;
+    let from = boottime_ns();
+    space.scale(1)?;
+    begun_to(&space, 2, true).await?;
+    let begun = Instant::now();
+    space.scale(3)?;
+    space.settled(3).await?;
+    let down = seconds(begun);
+    load.succeed().await?;
+    load.none_failed(from, &[])?;
+    let gap = gap.max(load.gap(from, &[]));
+    if gap > PLANNED_MAX {
+        return Err(format!("a gap of {}", ms(gap)));
+    }
+    let checked = load.finish().await?;
+    Ok(format!(
+        "3→5 and back {up:.1} s, 3→1 and back {down:.1} s, gap {}; {checked} acknowledged, \
+         0 failed, 0 lost",
+        ms(gap)
+    ))
+}
+
+/// The leader is killed while two members leave.
+pub(super) async fn leader_goes(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "goes", standalone(5)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    load.retire(&["demo-3".to_owned(), "demo-4".to_owned()], "demo-0").await?;
+    let leader = space.some_leader().await?;
+    let pid = sidecar_of(&space.pod(&leader).await?.uid)?;
+    let (from, begun) = (boottime_ns(), Instant::now());
+    space.scale(3)?;
+    begun_to(&space, 4, true).await?;
+    // It may have handed over meanwhile, since one that leaves does not lead.
+    let now = space.leader().await.unwrap_or(leader);
+    let pid = space.pod(&now).await.and_then(|pod| sidecar_of(&pod.uid)).unwrap_or(pid);
+    kill(pid)?;
+    space.settled(3).await?;
+    let took = seconds(begun);
+    load.succeed().await?;
+    let gap = load.gap(from, &[&now]);
+    if gap > FAILOVER_MAX {
+        return Err(format!("{now} killed: a gap of {}", ms(gap)));
+    }
+    let checked = load.finish().await?;
+    Ok(format!(
+        "5→3 with {now} killed {took:.1} s, gap {}; {checked} acknowledged, 0 lost",
+        ms(gap)
+    ))
 }

@@ -105,10 +105,15 @@ pub(super) fn managed(replicas: u32) -> Value {
 }
 
 impl<'a> Space<'a> {
+    /// Makes the namespace, for a resource that is written elsewhere.
+    pub(super) fn of(stage: &'a Stage, name: &str) -> Result<Space<'a>, String> {
+        stage.enter(name)?;
+        Ok(Space { stage, namespace: name.to_owned() })
+    }
+
     /// Makes the namespace, and applies the resource.
     pub(super) fn new(stage: &'a Stage, name: &str, spec: Value) -> Result<Space<'a>, String> {
-        stage.enter(name)?;
-        let space = Space { stage, namespace: name.to_owned() };
+        let space = Space::of(stage, name)?;
         space.apply(spec)?;
         Ok(space)
     }

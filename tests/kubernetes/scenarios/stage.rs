@@ -31,7 +31,10 @@ pub(super) struct Stage {
     binaries: Binaries,
     client: Client,
     start: Start,
-    operator: RefCell<Operator>,
+    /// `None`: one in pods has its place.
+    operator: RefCell<Option<Operator>>,
+    /// The top of the project: its chart and its examples.
+    pub(super) source: PathBuf,
     /// The namespace of the scenario that runs.
     space: RefCell<Option<String>>,
     /// Short links to the sockets of sidecars.
@@ -39,7 +42,19 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// A cluster, and the operator as a program of this machine.
     pub(super) async fn new(options: &Options, wanted: &Wanted) -> Result<Stage, String> {
+        let stage = Stage::bare(options, wanted).await?;
+        let kubectl = Kubectl::new(&stage.instance, &stage.binaries)?;
+        define(&kubectl, options).await?;
+        account(&kubectl, &stage.instance)?;
+        stage.operator.replace(Some(Operator::start(&stage.start)?));
+        stage.works("works").await?;
+        Ok(stage)
+    }
+
+    /// A cluster that never knew Quorate.
+    pub(super) async fn bare(options: &Options, wanted: &Wanted) -> Result<Stage, String> {
         let came = up(wanted).await?;
         let (instance, binaries) = (came.instance, came.binaries);
         let client = client(&instance, "admin").await?;
@@ -52,23 +67,18 @@ impl Stage {
             log: instance.dir.join("log").join("operator.log"),
             identity: "first".to_owned(),
         };
-        let kubectl = Kubectl::new(&instance, &binaries)?;
-        define(&kubectl, options).await?;
-        account(&kubectl, &instance)?;
-        let operator = RefCell::new(Operator::start(&start)?);
-        let stage = Stage {
+        Ok(Stage {
             instance,
             long: options.long,
             image: options.image_name.clone(),
             binaries,
             client,
             start,
-            operator,
+            operator: RefCell::new(None),
+            source: options.source.clone(),
             space: RefCell::new(None),
             links,
-        };
-        stage.works("works").await?;
-        Ok(stage)
+        })
     }
 
     /// Waits until the operator's log has these words in its last lines.
@@ -83,6 +93,35 @@ impl Stage {
     /// `kubectl` with these words; gives what it printed.
     pub(super) fn kubectl(&self, words: &[&str]) -> Result<String, String> {
         Kubectl::new(&self.instance, &self.binaries)?.run(words, None)
+    }
+
+    /// `helm` with these words; what it remembers is the cluster's own.
+    pub(super) fn helm(&self, words: &[&str]) -> Result<String, String> {
+        let home = self.instance.dir.join("helm");
+        let mut command = Command::new(self.binaries.path("helm")?);
+        command.arg("--kubeconfig").arg(self.instance.kubeconfig("admin")).args(words);
+        for part in ["CACHE", "CONFIG", "DATA"] {
+            command.env(format!("HELM_{part}_HOME"), home.join(part));
+        }
+        let output = command.stdin(Stdio::null()).output().map_err(|e| format!("helm: {e}"))?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(said);
+        }
+        let (words, why) = (words.join(" "), String::from_utf8_lossy(&output.stderr));
+        Err(format!("helm {words}: {}\n{said}", why.trim()))
+    }
+
+    /// `kubectl apply` of an object by this user.
+    pub(super) fn apply_as(
+        &self,
+        user: &str,
+        object: &Value,
+        flags: &[&str],
+    ) -> Result<String, String> {
+        let kubectl = Kubectl::new(&self.instance, &self.binaries)?;
+        let words = ["apply", "--as", user, "-f", "-"];
+        kubectl.run(&[&words, flags].concat(), Some(&object.to_string()))
     }
 
     /// `kubectl apply` of an object, as a user writes it.
@@ -107,8 +146,8 @@ impl Stage {
     /// What runs pods starts a container again that ended; here nobody else would.
     fn tend(&self) -> Result<(), String> {
         let mut operator = self.operator.borrow_mut();
-        if !operator.runs() {
-            *operator = Operator::start(&self.start)?;
+        if operator.as_mut().is_some_and(|operator| !operator.runs()) {
+            *operator = Some(Operator::start(&self.start)?);
         }
         Ok(())
     }
@@ -116,8 +155,8 @@ impl Stage {
     /// Ends the operator at once, and starts it again.
     pub(super) fn kill_operator(&self) -> Result<(), String> {
         let mut operator = self.operator.borrow_mut();
-        operator.kill();
-        *operator = Operator::start(&self.start)?;
+        operator.take().as_mut().map(Operator::kill);
+        *operator = Some(Operator::start(&self.start)?);
         Ok(())
     }
 
@@ -128,15 +167,46 @@ impl Stage {
     }
 
     /// Asks the first operator to end, and puts another into its place.
-    #[expect(
-        clippy::await_holding_refcell_ref,
-        reason = "nobody else runs on this thread meanwhile"
-    )]
     pub(super) async fn hand_over(&self, to: Operator) -> Result<(), String> {
-        let mut operator = self.operator.borrow_mut();
-        operator.terminate().await?;
-        *operator = to;
+        self.end_operator().await?;
+        self.operator.replace(Some(to));
         Ok(())
+    }
+
+    async fn end_operator(&self) -> Result<(), String> {
+        let operator = self.operator.take();
+        match operator {
+            Some(mut operator) => operator.terminate().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the operator is a program of this machine.
+    pub(super) fn has_operator(&self) -> bool {
+        self.operator.borrow().is_some()
+    }
+
+    /// Ends the operator of this machine, and takes away all that was made for it: what is left is
+    /// a cluster that never knew Quorate.
+    pub(super) async fn vacate(&self) -> Result<(), String> {
+        self.end_operator().await?;
+        let made = [
+            ["clusterrolebinding", "quorate-operator"],
+            ["namespace", SYSTEM],
+            ["crd", "raftclusters.quorate.dev"],
+        ];
+        for [kind, name] in made {
+            self.kubectl(&["delete", kind, name, "--wait=false", "--ignore-not-found"])?;
+        }
+        until("nothing of the operator is left", Duration::from_secs(120), async || {
+            for [kind, name] in made {
+                if !self.kubectl(&["get", kind, name, "--ignore-not-found"])?.is_empty() {
+                    return Err(format!("{kind} {name} is there"));
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Stops the API server's process where it stands, or lets it go on.
@@ -161,9 +231,18 @@ impl Stage {
         }
     }
 
+    fn operator_said(&self) -> String {
+        if let Some(operator) = self.operator.borrow().as_ref() {
+            return tail(&operator.log, 40);
+        }
+        let own = "app.kubernetes.io/name=quorate-operator";
+        let said = self.kubectl(&["-n", SYSTEM, "logs", "-l", own, "--prefix", "--tail", "40"]);
+        said.unwrap_or_else(|why| why)
+    }
+
     /// What everybody said, for who looks for the cause of a failure.
     pub(super) async fn told(&self) -> String {
-        let mut told = format!("--- operator\n{}\n", tail(&self.operator.borrow().log, 40));
+        let mut told = format!("--- operator\n{}\n", self.operator_said());
         let space = self.space.borrow().clone();
         let Some(space) = space else { return told };
         let mut ask = |words: &[&str]| {
