@@ -283,8 +283,8 @@ async fn routed(
 ) -> Result<(), String> {
     let there = async |wanted: bool| {
         until("the leader's Service comes and goes", PATIENCE, async || {
-            let kinds = "service/demo-leader,endpointslice/demo-leader";
-            let words = ["get", kinds, "--ignore-not-found", "-o", "name"];
+            let objects = ["get", "service/demo-leader", "endpointslice/demo-leader"];
+            let words = [&objects[..], &["--ignore-not-found", "-o", "name"]].concat();
             let found = space.kubectl(&words)?.lines().count();
             if found == if wanted { 2 } else { 0 } { Ok(()) } else { Err(format!("{found}")) }
         })
