@@ -200,9 +200,13 @@ impl Tls {
         ServerName::try_from(certificate_name(member, &self.inner.cluster)).ok()
     }
 
-    /// Whether this verified certificate speaks for `member`.
+    /// Whether this verified certificate speaks for `member`. No member has a reserved name, in
+    /// whatever case: in the DNS there is none.
     #[must_use]
     pub fn speaks_for(&self, certificate: &CertificateDer<'_>, member: &str) -> bool {
+        if RESERVED_NAMES.iter().any(|name| name.eq_ignore_ascii_case(member)) {
+            return false;
+        }
         let names = [member, ANY_MEMBER].map(|name| certificate_name(name, &self.inner.cluster));
         names.iter().any(|name| speaks_for(certificate, name))
     }

@@ -6,10 +6,14 @@ mod pods;
 use pods::{CLUSTER, LOOK, MEMBERS, PATIENCE, Pods, name};
 use quorate_proto::peer::forward::What;
 use quorate_proto::peer::forward_reply::Outcome;
+use quorate_proto::peer::frame::Frame as Framed;
+use quorate_proto::peer::peer_client::PeerClient;
 use quorate_proto::peer::relay_client::RelayClient;
 use quorate_proto::peer::relay_event::Event as Heard;
 use quorate_proto::peer::relay_request::Request as Word;
-use quorate_proto::peer::{Follow, Forward, Introduction, RelayEvent, RelayRequest};
+use quorate_proto::peer::{
+    Boot, Follow, Forward, Frame, Hello, Introduction, RelayEvent, RelayRequest,
+};
 use quorate_proto::v1::StatusRequest;
 use quorate_proto::v1::session_event::Event;
 use quorate_proto::v1::status_client::StatusClient;
@@ -293,6 +297,27 @@ async fn by_hand(
     Ok(RelayClient::new(channel).attach(words).await?.into_inner())
 }
 
+/// What the peer port says to somebody with these files who calls himself so.
+async fn as_a_peer(pods: &Pods, tls: &Tls, called: &str) -> Result<(), Status> {
+    let address = format!("127.0.0.1:{}", pods.ports[0][0]);
+    let channel = transport::channel(&address, PATIENCE, (Some(tls), &name(0))).await;
+    let channel = channel.map_err(|why| Status::unauthenticated(why.to_string()))?;
+    let boot = Boot { seq: 1, bits: 5 };
+    let hello = Hello {
+        cluster_id: vec![7; 16],
+        from: pods.status(1).await.member_id,
+        to: pods.status(0).await.member_id,
+        boot: Some(boot),
+        boots: vec![boot],
+        name: called.to_owned(),
+        address: String::new(),
+    };
+    let frames = tokio_stream::once(Frame { frame: Some(Framed::Hello(hello)) });
+    let frames = frames.chain(tokio_stream::pending());
+    let mut answers = PeerClient::new(channel).stream(frames).await?.into_inner();
+    answers.message().await.map(drop)
+}
+
 fn introduction() -> Word {
     Word::Introduction(Introduction { sidecar: key(), boot_bits: 77, name: "hand".to_owned() })
 }
@@ -341,6 +366,13 @@ fn only_the_certificate_for_clients_gets_in() {
         assert_eq!(admin.expect_err("refused").code(), Code::PermissionDenied);
         let peer = by_hand(&pods, Some(&client), 0, hello()).await.expect_err("refused");
         assert_eq!(peer.code(), Code::Unimplemented);
+        for (file, own) in [("client", "client"), ("operator", "operator")] {
+            for called in [own, "Client", "OPERATOR", "member", "demo-1"] {
+                let refused = as_a_peer(&pods, &tls(file, own), called).await;
+                let code = refused.expect_err("refused").code();
+                assert_eq!(code, Code::PermissionDenied, "{file} as {called}");
+            }
+        }
         let output = attach(&pods, "beside-2", "member").output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(64), "{said}");

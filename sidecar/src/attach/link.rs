@@ -5,6 +5,7 @@
 //! each connection. A broken link is dialled again after 20 ms, doubling up to 1 s, elsewhere if
 //! there is an elsewhere.
 
+use crate::agent::OPERATIONS_MAX;
 use crate::peer::FRAME_BYTES_MAX;
 use crate::relay::wire::{self, Heard, Welcome};
 use crate::tls::{ANY_MEMBER, Report, Tls};
@@ -22,8 +23,9 @@ use tonic::{Code, Status, Streaming};
 
 /// Connections at once.
 pub const LINKS: usize = 2;
-/// Words on their way to a relay; one that does not take them is left.
-const WORDS_MAX: usize = 4_096;
+/// Words on their way to a relay; one that does not take them is left. All that waits for an answer
+/// is said at once to a new leader.
+const WORDS_MAX: usize = OPERATIONS_MAX + 1_024;
 /// What a relay said and the driver has not taken.
 const HEARD_MAX: usize = 64;
 /// The welcome comes within this.

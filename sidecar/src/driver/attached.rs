@@ -28,6 +28,8 @@ use tokio::time::{Instant, sleep};
 const SILENCE_MIN_NS: u64 = 500_000_000;
 /// Between two pings where nobody waits for anything.
 const IDLE_PING_NS: u64 = 5_000_000_000;
+/// A spare that knows no leader is kept for at least so long.
+const SPARE_MIN_NS: u64 = 5_000_000_000;
 
 /// Why the loop ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,7 @@ struct Up {
     connection: Connection,
     welcome: Welcome,
     words: mpsc::Sender<RelayRequest>,
+    since: Time,
     heard: Time,
     pinged: Time,
     pings: u64,
@@ -105,6 +108,8 @@ impl AttachedDriver {
                 event = self.links.next() => happened = event,
                 () = alarm.as_mut() => {}
             }
+            // What came already counts before the time that runs out.
+            happened = happened.or_else(|| self.links.happened());
             let now = clock::now();
             self.forgive_pause(now, due);
             for work in batch.drain(..) {
@@ -183,9 +188,17 @@ impl AttachedDriver {
     fn link(&mut self, now: Time, event: LinkEvent) {
         match event {
             LinkEvent::Up(connection, welcome, words) => {
-                let (heard, pinged, pings) = (now, now, 0);
+                let (cluster, _, leader, ..) = self.attached.group();
+                if leader.is_some() && cluster.is_some_and(|own| own != welcome.cluster) {
+                    // Left over from another life of the group.
+                    (self.report)(format!("{} is left: it is of another group", welcome.name));
+                    self.links.cut(connection);
+                    return;
+                }
+                let (since, heard, pinged, pings) = (now, now, now, 0);
                 let (leads, members) = (None, None);
-                let up = Up { connection, welcome, words, heard, pinged, pings, leads, members };
+                let up =
+                    Up { connection, welcome, words, since, heard, pinged, pings, leads, members };
                 self.up[connection.link] = Some(up);
                 if self.active.is_none() {
                     self.activate(now, connection.link);
@@ -294,9 +307,7 @@ impl AttachedDriver {
 
     fn due(&self) -> Time {
         let links = (0..LINKS).map(|link| self.ping_due(link)).min().unwrap_or(Time::NEVER);
-        let better = self.has_better_spare();
-        let lost = if better { self.attached.lost_at() } else { Time::NEVER };
-        self.attached.deadline().min(links).min(lost)
+        self.attached.deadline().min(links).min(self.lost_due().0)
     }
 
     /// This process itself did not run: nobody else was late.
@@ -327,19 +338,27 @@ impl AttachedDriver {
                 self.leave(now, link, "takes nothing any more");
             }
         }
-        if let Some(link) = self.active.filter(|_| self.attached.lost_at() <= now)
-            && self.has_better_spare()
+        if let (due, Some(link)) = self.lost_due()
+            && due <= now
         {
             self.leave(now, link, "knows no leader");
         }
     }
 
-    /// The spare knows a leader, and the relay does not.
-    fn has_better_spare(&self) -> bool {
-        let spare = (0..LINKS).filter(|link| Some(*link) != self.active);
-        let knows = |up: &Up| matches!(up.leads, Some(Relayed::Leads(_, Some(_))));
-        let (_, _, leader, ..) = self.attached.group();
-        leader.is_none() && spare.filter_map(|link| self.up[link].as_ref()).any(knows)
+    /// When which link is left if the relay knows no leader until then: the relay, if the spare
+    /// knows one; else the spare, after a while. Both may be on the wrong side of a cut, and the
+    /// spare's link goes on to a member that may know better.
+    fn lost_due(&self) -> (Time, Option<usize>) {
+        let (lost_at, mut spares) = (self.attached.lost_at(), 0..LINKS);
+        let spare = spares.find(|link| Some(*link) != self.active && self.up[*link].is_some());
+        let leads = spare.and_then(|link| self.up[link].as_ref()).map(|up| (up.since, &up.leads));
+        match leads {
+            Some((_, Some(Relayed::Leads(_, Some(_))))) => (lost_at, self.active),
+            Some((since, Some(Relayed::Leads(_, None)))) => {
+                (lost_at.max(since.after(SPARE_MIN_NS)), spare)
+            }
+            _ => (Time::NEVER, None),
+        }
     }
 
     fn status(&self) -> StatusView {

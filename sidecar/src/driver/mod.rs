@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::peer::Peers;
 use crate::reason::{Failure, Reason};
 use crate::recovery;
-use crate::relay::{RelayId, Relayed, Said};
+use crate::relay::{self, RelayId, Relayed, Said};
 use crate::replica::{Event as ReplicaEvent, Stage};
 use crate::wal::{Completion, DataDir, FsDisk, OpenError};
 use calls::Calls;
@@ -80,7 +80,7 @@ pub enum Work {
     /// durable.
     LearnCluster(u128, std_mpsc::Sender<bool>),
     /// An attached sidecar is there, and hears this member here.
-    Attached(RelayId, Attachment, mpsc::Sender<Relayed>),
+    Attached(RelayId, Attachment, relay::Words),
     /// End the log cleanly, and the loop.
     Stop,
 }
@@ -206,7 +206,7 @@ pub struct Driver {
     metrics: Arc<Metrics>,
     calls: Calls,
     /// Where attached sidecars hear this member.
-    relays: BTreeMap<RelayId, mpsc::Sender<Relayed>>,
+    relays: BTreeMap<RelayId, relay::Words>,
     draining: bool,
     /// Those who founded the group and wait for the disk.
     founders: Vec<oneshot::Sender<Result<(), String>>>,
@@ -484,8 +484,8 @@ impl Driver {
 
     /// One that does not read is cut: it goes on at another member, or here, from what it has.
     fn relay(&mut self, id: RelayId, relayed: Relayed, more: &mut Vec<Action>) {
-        let Some(sender) = self.relays.get(&id) else { return };
-        if sender.try_send(relayed).is_err() {
+        let Some(words) = self.relays.get(&id) else { return };
+        if !words.put(relayed) {
             self.relays.remove(&id);
             self.member.handle(clock::now(), Event::Relay(id, Said::Ended), more);
         }

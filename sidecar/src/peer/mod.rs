@@ -61,7 +61,7 @@ const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Larger HTTP/2 frames than the usual 16 KiB: fewer of them for a batch of entries.
 const HTTP2_FRAME_BYTES: u32 = 256 * 1024;
 /// A peer opens one stream a connection.
-const STREAMS_A_CONNECTION: u32 = 4;
+pub(crate) const STREAMS_A_CONNECTION: u32 = 4;
 
 /// Makes durable that peers may know the present boot. May wait for the disk.
 pub type Show = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;

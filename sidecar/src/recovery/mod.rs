@@ -208,16 +208,18 @@ impl Survivor {
         }
     }
 
-    /// How long applications of this member may still obey grants, in ms: a TTL of whoever holds or
-    /// waits. They were heard last before this member was forced, and nobody but they can know that
-    /// they have stopped. For those of other members the caller answers. `forced`: how the present
-    /// life began, which may be holding grants off for them already.
+    /// How long applications of this member, and of attached sidecars, may still obey grants, in
+    /// ms: a TTL of whoever holds or waits. They were heard last before this member was forced, and
+    /// nobody but they can know that they have stopped. For those of the other members the caller
+    /// answers. `forced`: how the present life began, which may be holding grants off for them
+    /// already.
     fn own_ms(&self, forced: Option<Forced>) -> u32 {
-        let Survivor { member, machine, .. } = self;
+        let Survivor { member, node, machine } = self;
         let forced = forced.filter(|forced| Token(forced.life) == machine.life());
         let before = forced.filter(|_| machine.hold_off_ms().is_some());
         let own = machine.sessions().map(|(_, session)| session);
-        let own = own.filter(|session| session.attachment().member == member.0);
+        let answered = |id| id != *member && node.configuration().contains(id);
+        let own = own.filter(|session| !answered(MemberId(session.attachment().member)));
         let claims = own.filter(|s| s.grants().next().is_some() || s.waits().next().is_some());
         let ttls = claims.map(Session::ttl_ms);
         ttls.chain(before.map(|forced| forced.own_ms)).max().unwrap_or(0)

@@ -136,6 +136,22 @@ fn with_claims(scratch: &Scratch, [holds, waits, idle, other]: [u32; 4]) -> Memb
     written(scratch, log)
 }
 
+/// Nor does anybody answer for pods that are no members, which may run anywhere.
+#[test]
+fn grants_wait_for_attached_applications() {
+    let at_once = Plan { hold_off_ms: 0, ..plan(life(EPOCH, 500)) };
+    let scratch = Scratch::new("own-attached");
+    let me = scratch.open().member_id();
+    let mut log = entries(me);
+    log.truncate(1);
+    log.extend([open(2, MemberId(2), 90_000), open(3, MemberId(99), 80_000)]);
+    log.extend([claim(4, 2), claim(5, 3)]);
+    written(&scratch, log);
+    let begun = recover(&mut scratch.open(), at_once).expect("recovered");
+    assert_eq!(begun.hold_off_ms, 80_000);
+    assert_eq!(found(&scratch).1.hold_off_ms(), Some(80_000));
+}
+
 /// Nobody but they can know that applications of the survivor have stopped.
 #[test]
 fn grants_wait_for_the_survivors_own_applications() {

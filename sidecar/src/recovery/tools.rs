@@ -33,7 +33,7 @@ For a group that lost its majority for ever. Stop this member first. It becomes 
 a group with a new identity; every session ends, and tokens go on above all that are known. What
 only the lost members had is lost. Where of every other member it is KNOWN that its applications
 have stopped, or that a TTL passed since the member did, add --confirm-old-members-stopped: then
-grants wait for this member's own applications alone. Else nothing is granted for --hold-off after
+grants wait for this member's own applications, and for those of attached pods, alone. Else nothing is granted for --hold-off after
 the start.
 
 Example:
@@ -99,8 +99,8 @@ pub enum SnapshotVerb {
 For a group that is lost as a whole. The new directory holds the only member of a group with a new
 identity; every session of the backup ends, and tokens go on above all that are known. What was
 granted after the backup is not in it: where the clock may be wrong or the group was recovered
-since, name the highest token seen with --above-token. Where of every old member it is KNOWN that
-its applications have stopped, or that a TTL passed since the member did, add
+since, name the highest token seen with --above-token. Where of every old member and attached pod
+it is KNOWN that its applications have stopped, or that a TTL passed since it did, add
 --confirm-old-members-stopped; else nothing is granted for --hold-off after the start.
 
 Example:

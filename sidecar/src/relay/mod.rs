@@ -16,14 +16,17 @@
 mod service;
 pub mod wire;
 
-pub use service::RelayService;
+pub use service::{RelayService, Words};
 
 use crate::frame::{Ask, Forward, ForwardReply, Heartbeat, HeartbeatAck, Reply};
+use crate::replica::COMMAND_BYTES_MAX;
 use quorate_locks::{Attachment, Command, Generation, Machine, SessionId};
 use quorate_raft::{Configuration, Entry, Index, LogId, MemberId, Node, Term, Why};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// So many numbers belong to one boot: nobody draws its own within them.
+const NUMBERS: u64 = 1 << 36;
 /// Bytes of the entries that go down in one piece, about.
 const ENTRIES_BYTES: usize = 256 * 1024;
 
@@ -67,6 +70,18 @@ pub enum Relayed {
     Pong(u64),
     /// Go elsewhere.
     Goodbye,
+}
+
+impl Relayed {
+    /// Bytes that it keeps, about.
+    fn weight(&self) -> usize {
+        let bytes = match self {
+            Relayed::Entries(entries) => entries.iter().map(|entry| entry.bytes().len()).sum(),
+            Relayed::State(_, bytes) => bytes.len(),
+            _ => 0,
+        };
+        size_of::<Relayed>() + bytes
+    }
 }
 
 /// Something for one of them.
@@ -130,6 +145,10 @@ impl Relays {
                     relay.told = Some(applied);
                 }
             }
+            // Under another's number its answer would reach that one.
+            Said::Forward(Forward { ticket: number, .. })
+            | Said::Heartbeat(Heartbeat { seq: number, .. })
+                if self.owner(number) != Some(id) => {}
             Said::Forward(forward) => {
                 let own = self.attachment(id)?;
                 let why = match may_ask(own, &forward, machine, node.applied()) {
@@ -150,10 +169,13 @@ impl Relays {
     /// It is refused, by a goodbye, if this member is no part of its group, or stops; or if another
     /// one has its numbers: nobody draws them twice. Of one sidecar the newest connection counts.
     fn begin(&mut self, id: RelayId, own: Attachment, node: &Node, out: &mut Vec<Out>) {
-        let older = self.by_boot.get(&own.boot);
-        let foreign = older.is_some_and(|older| older.sidecar != own.member);
+        let older = self.by_boot.get(&own.boot).filter(|older| older.sidecar == own.member);
+        let mut others = self.by_boot.iter().filter(|(_, other)| other.sidecar != own.member);
+        let near = near(self.own, own.boot) || others.any(|(boot, _)| near(*boot, own.boot));
+        // Its sessions would be a member's.
+        let member = node.configuration().contains(MemberId(own.member));
         let useless = self.closed || !node.configuration().contains(node.id());
-        if foreign || own.boot == self.own || useless {
+        if near || member || useless {
             out.push((id, Relayed::Goodbye));
             return;
         }
@@ -247,6 +269,11 @@ impl Relays {
     }
 }
 
+/// Whether one of two boots might use up numbers of the other.
+fn near(one: u64, other: u64) -> bool {
+    one.wrapping_sub(other).min(other.wrapping_sub(one)) < NUMBERS
+}
+
 /// The entries from there to the last one applied.
 fn entries(node: &Node, told: Index, id: RelayId, out: &mut Vec<Out>) {
     let (mut piece, mut bytes) = (Vec::new(), 0);
@@ -281,9 +308,13 @@ fn may_ask(
     applied: Index,
 ) -> Result<(), Why> {
     let Ask::Command(bytes) = &forward.what else { return Ok(()) };
+    if bytes.len() > COMMAND_BYTES_MAX {
+        return Err(Why::TooLarge);
+    }
     let touches = |id: SessionId, generation: Generation| match machine.session(id) {
         None if id.0 > applied.0 => Err(Why::NotLeader),
-        Some(session) if generation >= session.generation() && session.attachment() != own => {
+        Some(session) if generation > session.generation() => Err(Why::NotLeader),
+        Some(session) if generation == session.generation() && session.attachment() != own => {
             Err(Why::Malformed)
         }
         _ => Ok(()),

@@ -5,15 +5,16 @@
 
 use super::wire::{self, Welcome};
 use super::{RelayId, Relayed, Said};
+use crate::agent::OPERATIONS_MAX;
 use crate::driver::{Inbox, StatusView, Work};
-use crate::peer::FRAME_BYTES_MAX;
+use crate::peer::{FRAME_BYTES_MAX, STREAMS_A_CONNECTION};
 use crate::tls::{Report, Tls};
 use crate::transport::{PeerInfo, Wire};
 use quorate_proto::peer::relay_server::{Relay, RelayServer};
 use quorate_proto::peer::{RelayEvent, RelayRequest};
 use quorate_raft::MemberId;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -23,8 +24,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// An introduction that takes longer ends the stream.
 const INTRODUCTION_DEADLINE: Duration = Duration::from_secs(5);
-/// Words that wait for one attached sidecar, at most: one that does not read is cut then.
-const WORDS_MAX: usize = 1_024;
+/// Words that wait for one attached sidecar, at most: one that does not read is cut then. It may
+/// ask this many things at once, and all may be answered at once.
+const WORDS_MAX: usize = OPERATIONS_MAX + 1_024;
+/// Bytes that wait for it, at which nothing is added: twice what a busy group writes in a second.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Messages on their way to its socket.
 const MESSAGES_MAX: usize = 8;
 
@@ -62,7 +66,11 @@ impl RelayService {
         S: Stream<Item = std::io::Result<Wire>>,
     {
         let service = RelayServer::new(self).max_decoding_message_size(FRAME_BYTES_MAX);
-        Server::builder().add_service(service).serve_with_incoming(incoming).await
+        Server::builder()
+            .max_concurrent_streams(STREAMS_A_CONNECTION)
+            .add_service(service)
+            .serve_with_incoming(incoming)
+            .await
     }
 
     fn check(&self, info: Option<&PeerInfo>) -> Result<(), Status> {
@@ -132,7 +140,7 @@ impl Relay for RelayService {
             return Err(Status::internal("an introduction is one"));
         };
         let id = RelayId(self.next.fetch_add(1, Ordering::Relaxed));
-        let (sender, words) = mpsc::channel(WORDS_MAX);
+        let (sender, words) = words();
         let (events, receiver) = mpsc::channel(MESSAGES_MAX);
         events.try_send(Ok(wire::welcome(&welcome))).expect("the channel is new and not full");
         self.inbox.push(Work::Attached(id, attachment, sender));
@@ -143,17 +151,47 @@ impl Relay for RelayService {
     }
 }
 
+/// Where the driver puts what one attached sidecar is to hear.
+#[derive(Clone, Debug)]
+pub struct Words {
+    sender: mpsc::Sender<Relayed>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Its other end.
+struct Waiting {
+    receiver: mpsc::Receiver<Relayed>,
+    bytes: Arc<AtomicUsize>,
+}
+
+fn words() -> (Words, Waiting) {
+    let (sender, receiver) = mpsc::channel(WORDS_MAX);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    (Words { sender, waiting: Arc::clone(&bytes) }, Waiting { receiver, bytes })
+}
+
+impl Words {
+    /// Adds one; false: too many wait, or nobody takes them any more.
+    #[must_use]
+    pub fn put(&self, relayed: Relayed) -> bool {
+        // A whole state may be larger than that, and goes if there is room for anything.
+        if self.waiting.load(Ordering::Relaxed) >= BYTES_MAX {
+            return false;
+        }
+        self.waiting.fetch_add(relayed.weight(), Ordering::Relaxed);
+        self.sender.try_send(relayed).is_ok()
+    }
+}
+
 /// Carries words down. Ends when the driver has no more, or the sidecar is gone.
-async fn tell(
-    mut words: mpsc::Receiver<Relayed>,
-    events: mpsc::Sender<Result<RelayEvent, Status>>,
-) {
-    while let Some(relayed) = words.recv().await {
+async fn tell(mut words: Waiting, events: mpsc::Sender<Result<RelayEvent, Status>>) {
+    while let Some(relayed) = words.receiver.recv().await {
         for event in wire::events(&relayed) {
             if events.send(Ok(event)).await.is_err() {
                 return;
             }
         }
+        words.bytes.fetch_sub(relayed.weight(), Ordering::Relaxed);
     }
     let end = Status::unavailable("this relay has no more to say; attach to another, or again");
     let _ = events.send(Err(end)).await; // It may be gone.
@@ -166,6 +204,7 @@ async fn hear(
     mut requests: Streaming<RelayRequest>,
     events: mpsc::Sender<Result<RelayEvent, Status>>,
 ) {
+    let mut follows = false;
     loop {
         let message = tokio::select! {
             biased;
@@ -177,8 +216,14 @@ async fn hear(
                 refuse(&events, &report, &name, "a second introduction");
                 break;
             }
+            // Each costs this member a whole state, perhaps.
+            Ok(Some(Ok((Said::Follow(_), _)))) if follows => {
+                refuse(&events, &report, &name, "it follows already");
+                break;
+            }
             // Before whatever it says next.
             Ok(Some(Ok((said @ Said::Follow(_), _)))) => {
+                follows = true;
                 inbox.push(Work::Event(crate::member::Event::Relay(id, said)));
             }
             Ok(Some(Ok((said, _)))) => inbox.relay(id, said),
@@ -189,7 +234,8 @@ async fn hear(
             Ok(None) | Err(_) => break,
         }
     }
-    inbox.push(Work::Event(crate::member::Event::Relay(id, Said::Ended)));
+    // After what it said.
+    inbox.client(crate::member::Event::Relay(id, Said::Ended));
 }
 
 fn refuse(

@@ -70,6 +70,32 @@ fn a_heartbeat_speaks_for_whoever_was_introduced() {
     assert_eq!((beat.boot, beat.sidecar), (2_000, Some(1)));
 }
 
+#[test]
+fn nobody_asks_under_anothers_number() {
+    let (node, mut out) = (blank(), Vec::new());
+    let mut relays = two(2_000, 3_000);
+    let ask = |ticket| Said::Forward(Forward { ticket, term: Term(1), what: Ask::ReadIndex });
+    let beat = |seq| {
+        let (term, boot) = (Term(1), 2_000);
+        Said::Heartbeat(Heartbeat { seq, term, boot, sessions: Vec::new(), sidecar: None })
+    };
+    for number in [OWN, OWN + 7, 3_000, u64::MAX] {
+        for said in [ask(number), beat(number)] {
+            let up = relays.hear((RelayId(1), said), &node, &Machine::new(), &mut out);
+            assert!(up.is_none() && out.is_empty(), "{number}: {up:?}, {out:?}");
+        }
+    }
+    let up = relays.hear((RelayId(1), ask(2_999)), &node, &Machine::new(), &mut out);
+    assert!(matches!(up, Some(Up::Forward(_))), "{up:?}");
+}
+
+#[test]
+fn boots_keep_their_distance() {
+    assert!(near(OWN, OWN) && near(OWN, OWN + NUMBERS - 1) && near(OWN + NUMBERS - 1, OWN));
+    assert!(near(u64::MAX, 5) && near(5, u64::MAX), "round the whole circle");
+    assert!(!near(OWN, OWN + NUMBERS) && !near(OWN + NUMBERS, OWN));
+}
+
 fn asked(command: &Command) -> Forward {
     Forward { ticket: 1, term: Term(1), what: Ask::Command(command.encode().into()) }
 }
@@ -92,7 +118,8 @@ fn it_may_ask_for_its_own_sessions_alone() {
     };
     assert_eq!(close(2, 1), Ok(()));
     assert_eq!(close(3, 1), Err(Why::Malformed), "another's");
-    assert_eq!(close(3, 2), Err(Why::Malformed), "another's, as it may become");
+    assert_eq!(close(3, 2), Err(Why::NotLeader), "it may have become its own: asked again");
+    assert_eq!(close(2, 2), Err(Why::NotLeader), "not met yet: asked again");
     assert_eq!(close(3, 0), Ok(()), "void, and answered so");
     assert_eq!(close(1, 1), Ok(()), "gone, and answered so");
     assert_eq!(close(4, 1), Err(Why::NotLeader), "not met yet: asked again");

@@ -6,6 +6,7 @@ use crate::frame::PeerMessage;
 use crate::peer::convert::{BadFrame, CHUNK_BYTES_MAX, Received, from_frame, to_frame};
 use prost::bytes::Bytes;
 use quorate_locks::Attachment;
+use quorate_locks::limits::SESSIONS_MAX;
 use quorate_proto::peer as wire;
 use quorate_proto::peer::frame::Frame as Framed;
 use quorate_proto::peer::relay_event::Event;
@@ -103,6 +104,10 @@ pub fn said(said: &Said) -> Option<wire::RelayRequest> {
 pub fn from_request(asked: wire::RelayRequest) -> Result<(Said, String), BadFrame> {
     let framed = |frame| match from_frame(wire::Frame { frame: Some(frame) })? {
         Received::Message(PeerMessage::Forward(forward)) => Ok(Said::Forward(forward)),
+        // With what this member adds it is still a frame.
+        Received::Message(PeerMessage::Heartbeat(beat)) if beat.sessions.len() > SESSIONS_MAX => {
+            Err(BadFrame::Field("heartbeat.sessions"))
+        }
         Received::Message(PeerMessage::Heartbeat(beat)) => Ok(Said::Heartbeat(beat)),
         _ => Err(BadFrame::Missing("request")),
     };
@@ -133,42 +138,47 @@ pub fn welcome(welcome: &Welcome) -> wire::RelayEvent {
     }))
 }
 
-/// Its other words: a state in parts, anything else in one.
-#[must_use]
-pub fn events(relayed: &Relayed) -> Vec<wire::RelayEvent> {
-    let framed = |message: PeerMessage| match to_frame(&message).frame {
-        Some(Framed::ForwardReply(reply)) => vec![event(Event::ForwardReply(reply))],
-        Some(Framed::HeartbeatAck(ack)) => vec![event(Event::HeartbeatAck(ack))],
-        _ => Vec::new(),
-    };
+/// Its other words: a state in parts, each made when it is taken; anything else in one.
+pub fn events(relayed: &Relayed) -> Box<dyn Iterator<Item = wire::RelayEvent> + Send + '_> {
     match relayed {
-        Relayed::Leads(term, leader) => {
-            let leader = leader.map(|id| id.0.to_le_bytes().to_vec()).unwrap_or_default();
-            vec![event(Event::Leads(wire::Leads { term: term.0, leader }))]
-        }
-        Relayed::Members(members) => vec![event(Event::Members(members.encode()))],
-        Relayed::Entries(entries) => {
-            let entries = entries.iter().map(|entry| entry.bytes().to_vec()).collect();
-            vec![event(Event::Entries(wire::Entries { entries }))]
-        }
-        Relayed::State(last, bytes) => parts(*last, bytes),
-        Relayed::Reply(reply) => framed(PeerMessage::ForwardReply(reply.clone())),
-        Relayed::Ack(ack) => framed(PeerMessage::HeartbeatAck(ack.clone())),
-        Relayed::Pong(number) => vec![event(Event::Pong(wire::Ping { number: *number }))],
-        Relayed::Goodbye => vec![event(Event::Goodbye(wire::Goodbye {}))],
+        Relayed::State(last, bytes) => Box::new(parts(*last, bytes)),
+        relayed => Box::new(one(relayed).into_iter()),
     }
 }
 
-fn parts(last: LogId, bytes: &[u8]) -> Vec<wire::RelayEvent> {
-    let (mut parts, mut offset) = (Vec::new(), 0);
-    let total = u64::try_from(bytes.len()).expect("memory is smaller than that");
-    for chunk in bytes.chunks(CHUNK_BYTES_MAX) {
+fn one(relayed: &Relayed) -> Option<wire::RelayEvent> {
+    let framed = |message: PeerMessage| match to_frame(&message).frame {
+        Some(Framed::ForwardReply(reply)) => Some(event(Event::ForwardReply(reply))),
+        Some(Framed::HeartbeatAck(ack)) => Some(event(Event::HeartbeatAck(ack))),
+        _ => None,
+    };
+    match relayed {
+        Relayed::State(..) => None,
+        Relayed::Leads(term, leader) => {
+            let leader = leader.map(|id| id.0.to_le_bytes().to_vec()).unwrap_or_default();
+            Some(event(Event::Leads(wire::Leads { term: term.0, leader })))
+        }
+        Relayed::Members(members) => Some(event(Event::Members(members.encode()))),
+        Relayed::Entries(entries) => {
+            let entries = entries.iter().map(|entry| entry.bytes().to_vec()).collect();
+            Some(event(Event::Entries(wire::Entries { entries })))
+        }
+        Relayed::Reply(reply) => framed(PeerMessage::ForwardReply(reply.clone())),
+        Relayed::Ack(ack) => framed(PeerMessage::HeartbeatAck(ack.clone())),
+        Relayed::Pong(number) => Some(event(Event::Pong(wire::Ping { number: *number }))),
+        Relayed::Goodbye => Some(event(Event::Goodbye(wire::Goodbye {}))),
+    }
+}
+
+fn parts(last: LogId, bytes: &[u8]) -> impl Iterator<Item = wire::RelayEvent> {
+    let size = |bytes: &[u8]| u64::try_from(bytes.len()).expect("memory is smaller than that");
+    let (mut offset, total) = (0, size(bytes));
+    bytes.chunks(CHUNK_BYTES_MAX).map(move |chunk| {
         let at = Some(wire::LogId { term: last.term.0, index: last.index.0 });
         let part = wire::StatePart { last: at, offset, total, chunk: chunk.to_vec() };
-        offset += u64::try_from(chunk.len()).expect("as above");
-        parts.push(event(Event::State(part)));
-    }
-    parts
+        offset += size(chunk);
+        event(Event::State(part))
+    })
 }
 
 /// Takes what a relay says.

@@ -13,7 +13,7 @@
 use super::Origin;
 use crate::frame::Heartbeat;
 use crate::planted::{self, Bug};
-use quorate_locks::{Command, Event, Generation, Machine, Outcome, SessionId, Token};
+use quorate_locks::{Command, Event, Generation, Machine, Outcome, Session, SessionId, Token};
 use quorate_raft::{Index, MemberId, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -41,6 +41,12 @@ pub struct Liveness {
     confirmed: VecDeque<Confirmed>,
     /// When grants need be held off no longer, and in which life.
     lift: Option<(Time, Token)>,
+}
+
+/// Whether this heartbeat, passed on by this member, is of the sidecar that has the session.
+fn speaks_for(beat: &Heartbeat, member: MemberId, session: &Session) -> bool {
+    let attachment = session.attachment();
+    attachment.member == beat.sidecar.unwrap_or(member.0) && attachment.boot == beat.boot
 }
 
 impl Liveness {
@@ -141,10 +147,7 @@ impl Liveness {
         let mut any = false;
         for (id, generation) in &beat.sessions {
             let Some(session) = machine.session(*id) else { continue };
-            let attachment = session.attachment();
-            let speaker = beat.sidecar.unwrap_or(member.0);
-            let attached = attachment.member == speaker && attachment.boot == beat.boot;
-            if attached && session.generation() == *generation {
+            if speaks_for(beat, member, session) && session.generation() == *generation {
                 any = true;
                 self.extend_live(*id, now.after(u64::from(session.ttl_ms()) * NANOS_PER_MS));
             }
@@ -170,12 +173,14 @@ impl Liveness {
     /// The sessions of a heartbeat that its acknowledgement extends, at this moment.
     pub(super) fn renewable(
         &self,
-        beat: &Heartbeat,
+        (member, beat): (MemberId, &Heartbeat),
         machine: &Machine,
     ) -> Vec<(SessionId, Generation)> {
         let lives = |(id, generation): &&(SessionId, Generation)| {
             (!self.ending.contains(id) || planted::is(Bug::AckOfTheEnding))
-                && machine.session(*id).is_some_and(|s| s.generation() == *generation)
+                && machine.session(*id).is_some_and(|session| {
+                    session.generation() == *generation && speaks_for(beat, member, session)
+                })
         };
         beat.sessions.iter().filter(lives).copied().collect()
     }

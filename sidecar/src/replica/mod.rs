@@ -497,7 +497,11 @@ impl<D: Disk> Replica<D> {
 
     fn acknowledge_one(&self, origin: Origin, beat: &Heartbeat, effects: &mut Vec<Effect>) {
         let (term, applied) = (self.node.term(), self.node.applied());
-        let sessions = self.liveness.renewable(beat, &self.machine);
+        let speaker = match origin {
+            Origin::Local => self.node.id(),
+            Origin::Peer(from) => from,
+        };
+        let sessions = self.liveness.renewable((speaker, beat), &self.machine);
         let ack = HeartbeatAck { seq: beat.seq, term, applied, sessions };
         effects.push(match origin {
             Origin::Local => Effect::Ack(ack),
