@@ -10,6 +10,8 @@ pub struct Level {
     pub what: &'static str,
     /// Part of `--quick`.
     pub quick: bool,
+    /// Runs only with `--long`, or when it is named.
+    pub rare: bool,
     /// What this machine lacks, if it lacks something; may install it.
     pub needs: fn() -> Result<(), String>,
     pub run: fn(&[&str]) -> Outcome,
@@ -21,7 +23,16 @@ pub struct Level {
 
 /// A level of the source tree, without arguments.
 const fn tree(name: &'static str, what: &'static str, run: fn(&[&str]) -> Outcome) -> Level {
-    Level { name, what, quick: true, needs: setup::nothing, run, short: &[], long: &[] }
+    Level {
+        name,
+        what,
+        quick: true,
+        rare: false,
+        needs: setup::nothing,
+        run,
+        short: &[],
+        long: &[],
+    }
 }
 
 /// A level on programs of the project.
@@ -32,7 +43,7 @@ const fn system(
     short: &'static [&'static str],
     long: &'static [&'static str],
 ) -> Level {
-    Level { name, what, quick: false, needs: setup::nothing, run, short, long }
+    Level { name, what, quick: false, rare: false, needs: setup::nothing, run, short, long }
 }
 
 /// What `cargo xtask test` runs.
@@ -145,6 +156,16 @@ pub const LEVELS: &[Level] = &[
         &["check"],
         &["check"],
     ),
+    Level {
+        rare: true,
+        ..system(
+            "kubernetes",
+            "a RaftCluster on a real Kubernetes, in every scenario; needs root and Go",
+            cluster::level,
+            &["test"],
+            &["test", "--long"],
+        )
+    },
     system(
         "bench",
         "what a lock costs, against this machine's own limits",

@@ -20,8 +20,8 @@ Runs every test there is. Exit code 0 only if nothing failed.
 
   cargo xtask test                  the levels below, the checks at reduced counts
   cargo xtask test --quick          those with a star, for daily work
-  cargo xtask test --long           the checks at their full counts
-  cargo xtask test --only LEVEL     only this one; may be repeated
+  cargo xtask test --long           the checks at their full counts, and those with a plus
+  cargo xtask test --only LEVEL     only this one, a plus or not; may be repeated
 
 A level that this machine cannot run says `skipped: needs ...`; with CI=true it fails.
 
@@ -33,8 +33,12 @@ Levels, in order:
 }
 
 fn row(level: &Level) -> String {
-    let star = if level.quick { '*' } else { ' ' };
-    format!("  {star} {:<16}{}\n", level.name, level.what)
+    let mark = match level {
+        Level { quick: true, .. } => '*',
+        Level { rare: true, .. } => '+',
+        _ => ' ',
+    };
+    format!("  {mark} {:<16}{}\n", level.name, level.what)
 }
 
 fn parse(args: &[&str]) -> Result<Options, String> {
@@ -63,7 +67,11 @@ fn parse(args: &[&str]) -> Result<Options, String> {
 fn chosen(options: &Options) -> Vec<&'static Level> {
     let named = |level: &&Level| options.only.iter().any(|name| name == level.name);
     if options.only.is_empty() {
-        return LEVELS.iter().filter(|level| !options.quick || level.quick).collect();
+        let wanted = |level: &&Level| match options {
+            Options { quick: true, .. } => level.quick,
+            Options { long, .. } => *long || !level.rare,
+        };
+        return LEVELS.iter().filter(wanted).collect();
     }
     LEVELS.iter().filter(named).collect()
 }
@@ -145,7 +153,11 @@ mod tests {
     #[test]
     fn quick_is_a_part_of_all() {
         assert_eq!(names(&["--quick"]), ["style", "fmt", "codegen", "arrows", "unit"]);
-        assert_eq!(names(&[]).len(), LEVELS.len());
+        assert_eq!(names(&["--long"]).len(), LEVELS.len());
+        let rare = LEVELS.iter().filter(|level| level.rare).map(|level| level.name);
+        assert!(rare.clone().all(|name| !names(&[]).contains(&name)));
+        assert_eq!(names(&[]).len() + rare.count(), LEVELS.len());
+        assert_eq!(names(&["--only", "kubernetes"]), ["kubernetes"]);
         assert_eq!(names(&["--only", "unit", "--only", "style"]), ["style", "unit"]);
     }
 

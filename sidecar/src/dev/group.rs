@@ -31,15 +31,13 @@ pub(super) struct Ready {
 pub(super) struct Group<'a> {
     place: &'a Place,
     tls: Option<Tls>,
-    /// The first so many found the group.
-    founders: usize,
     clients: Vec<Option<MembersClient<Channel>>>,
     /// What stood in the way last.
     last_word: String,
 }
 
 impl<'a> Group<'a> {
-    pub(super) fn new(place: &'a Place, tls: bool, founders: usize) -> Result<Group<'a>, Failure> {
+    pub(super) fn new(place: &'a Place, tls: bool) -> Result<Group<'a>, Failure> {
         let load = || {
             let files = certificates::files(&place.tls_directory(), ADMIN);
             let report: crate::tls::Report = Arc::new(|line| eprintln!("{line}"));
@@ -49,7 +47,7 @@ impl<'a> Group<'a> {
         let tls = tls.then(load).transpose()?;
         let clients = place.members().iter().map(|_| None).collect();
         let last_word = "no member answered".to_owned();
-        Ok(Group { place, tls, founders, clients, last_word })
+        Ok(Group { place, tls, clients, last_word })
     }
 
     /// What stood in the way last.
@@ -125,7 +123,7 @@ impl<'a> Group<'a> {
         let request = BootstrapRequest {
             cluster_id: founding.cluster.to_le_bytes().to_vec(),
             member_id: all[0].member_id.clone(),
-            voters: all.iter().take(self.founders).map(voter).collect(),
+            voters: all.iter().take(self.place.founders()).map(voter).collect(),
             epoch: founding.epoch,
             last_n: founding.last_n,
         };
@@ -145,7 +143,7 @@ impl<'a> Group<'a> {
         let Some(group) = all.iter().find(|member| !member.voters.is_empty()) else {
             return Ok(());
         };
-        for member in all.iter().take(self.founders) {
+        for member in all.iter().take(self.place.founders()) {
             let known = group.voters.iter().any(|voter| voter.member_id == member.member_id);
             // One that was removed since has its log still.
             if !known && is_blank(member) {

@@ -129,7 +129,7 @@ impl Failure {
 /// The flags, checked.
 struct Plan {
     members: Option<usize>,
-    voters: usize,
+    voters: Option<usize>,
     dir: PathBuf,
     fresh: bool,
     restart_after: Option<Duration>,
@@ -144,10 +144,8 @@ impl Plan {
         if let Some(members) = args.members.filter(|count| !(1..=MEMBERS_MAX).contains(count)) {
             bad.push(format!("--members is {members}; it is 1 to {MEMBERS_MAX}: 3, say"));
         }
-        let voters = args.voters.unwrap_or(MEMBERS_MAX);
-        if voters == 0
-            || args.voters.is_some_and(|voters| voters > args.members.unwrap_or(MEMBERS_MAX))
-        {
+        let most = args.members.unwrap_or(MEMBERS_MAX);
+        if let Some(voters) = args.voters.filter(|voters| !(1..=most).contains(voters)) {
             bad.push(format!("--voters is {voters}; it is 1 to the number of --members"));
         }
         let restart_after = duration(&args.restart_after).ok().filter(|time| *time <= RESTART_MAX);
@@ -167,7 +165,7 @@ impl Plan {
         match (dir, restart_after, timeout) {
             (Some(dir), Some(restart_after), Ok(election_timeout)) if bad.is_empty() => Ok(Plan {
                 members: args.members,
-                voters,
+                voters: args.voters,
                 dir,
                 fresh: args.fresh,
                 restart_after: (!args.no_restart).then_some(restart_after),
@@ -233,7 +231,7 @@ impl Stops {
 
 async fn foreground(plan: Plan) -> Result<(), Failure> {
     let mut stops = Stops::new()?;
-    let place = Place::open(&plan.dir, plan.members, plan.fresh)?;
+    let place = Place::open(&plan.dir, (plan.members, plan.voters), plan.fresh)?;
     place.check_ports()?;
     if plan.tls {
         place.make_certificates()?;
@@ -257,7 +255,6 @@ struct Cluster<'a> {
     sender: mpsc::UnboundedSender<Happening>,
     happenings: mpsc::UnboundedReceiver<Happening>,
     tls: bool,
-    voters: usize,
 }
 
 impl<'a> Cluster<'a> {
@@ -267,17 +264,8 @@ impl<'a> Cluster<'a> {
         let show = Show::new(plan.output, plan.restart_after);
         let children = place.members().iter().map(|_| None).collect();
         let (restart_after, tls) = (plan.restart_after, plan.tls);
-        let mut cluster = Cluster {
-            place,
-            launch,
-            restart_after,
-            show,
-            children,
-            sender,
-            happenings,
-            tls,
-            voters: plan.voters,
-        };
+        let mut cluster =
+            Cluster { place, launch, restart_after, show, children, sender, happenings, tls };
         for member in 0..place.members().len() {
             cluster.start_member(member)?;
         }
@@ -318,7 +306,7 @@ impl<'a> Cluster<'a> {
 
     /// Waits for a leader. A member that exits meanwhile is the end.
     async fn become_ready(&mut self) -> Result<Ready, Failure> {
-        let mut group = Group::new(self.place, self.tls, self.voters)?;
+        let mut group = Group::new(self.place, self.tls)?;
         tokio::select! {
             ready = tokio::time::timeout(READY_MAX, group.become_ready()) => match ready {
                 Ok(ready) => ready,

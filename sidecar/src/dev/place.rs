@@ -38,6 +38,9 @@ struct Saved {
     epoch: u32,
     last_n: u64,
     members: Vec<SavedMember>,
+    /// How many of them found the group; all, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    voters: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +78,7 @@ pub(super) struct Place {
     dir: PathBuf,
     founding: Founding,
     members: Vec<MemberPlace>,
+    founders: usize,
     _lock: File,
 }
 
@@ -98,7 +102,12 @@ pub(super) fn loopback(port: u16) -> SocketAddr {
 }
 
 impl Place {
-    pub(super) fn open(dir: &Path, members: Option<usize>, fresh: bool) -> Result<Place, Failure> {
+    /// With so many members, of which so many found the group; not said: as before.
+    pub(super) fn open(
+        dir: &Path,
+        (members, voters): (Option<usize>, Option<usize>),
+        fresh: bool,
+    ) -> Result<Place, Failure> {
         make_directory(dir, 0o700)?;
         let lock = lock(dir)?;
         if fresh {
@@ -106,19 +115,18 @@ impl Place {
         }
         let saved = match read(dir)? {
             Some(saved) => saved,
-            None => choose(dir, members.unwrap_or(MEMBERS))?,
+            None => {
+                let count = members.unwrap_or(MEMBERS);
+                if let Some(voters) = voters.filter(|voters| *voters > count) {
+                    let why = format!("--voters is {voters}; it is 1 to the {count} members");
+                    return Err(Failure::new(USAGE, why));
+                }
+                choose(dir, count, voters)?
+            }
         };
         let count = saved.members.len();
-        if let Some(asked) = members.filter(|asked| *asked != count) {
-            return Err(Failure::new(
-                USAGE,
-                format!(
-                    "--members is {asked}, and the cluster in {} has {count}; leave the flag out, \
-                     choose another --dir, or begin anew with --fresh",
-                    dir.display()
-                ),
-            ));
-        }
+        differs(dir, ("--members", members), count)?;
+        differs(dir, ("--voters", voters), saved.voters.unwrap_or(count))?;
         let place = Place::of(dir, &saved, lock)?;
         for member in &place.members {
             make_directory(&member.directory, 0o700)?;
@@ -163,7 +171,13 @@ impl Place {
         }
         let Saved { epoch, last_n, .. } = *saved;
         let founding = Founding { cluster, epoch, last_n };
-        Ok(Place { dir: dir.to_owned(), founding, members, _lock: lock })
+        let founders = saved.voters.unwrap_or(members.len());
+        Ok(Place { dir: dir.to_owned(), founding, members, founders, _lock: lock })
+    }
+
+    /// How many members found the group: the first ones.
+    pub(super) fn founders(&self) -> usize {
+        self.founders
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -246,6 +260,17 @@ fn lock(dir: &Path) -> Result<File, Failure> {
     }
 }
 
+/// What is asked for is what the cluster has.
+fn differs(dir: &Path, (flag, asked): (&str, Option<usize>), has: usize) -> Result<(), Failure> {
+    let Some(asked) = asked.filter(|asked| *asked != has) else { return Ok(()) };
+    let why = format!(
+        "{flag} is {asked}, and the cluster in {} has {has}; leave the flag out, choose another \
+         --dir, or begin anew with --fresh",
+        dir.display()
+    );
+    Err(Failure::new(USAGE, why))
+}
+
 fn read(dir: &Path) -> Result<Option<Saved>, Failure> {
     let path = dir.join(STATE);
     let text = match fs::read(&path) {
@@ -262,7 +287,7 @@ fn read(dir: &Path) -> Result<Option<Saved>, Failure> {
 }
 
 /// Chooses ports and identity, and keeps them.
-fn choose(dir: &Path, count: usize) -> Result<Saved, Failure> {
+fn choose(dir: &Path, count: usize, voters: Option<usize>) -> Result<Saved, Failure> {
     for name in (1..=MEMBERS_MAX).map(name) {
         let path = dir.join(name).join("data");
         if path.exists() {
@@ -292,6 +317,7 @@ fn choose(dir: &Path, count: usize) -> Result<Saved, Failure> {
         epoch: u32::from(life.epoch),
         last_n: life.last_n,
         members: members.collect(),
+        voters,
     };
     let text = serde_json::to_string_pretty(&saved).unwrap_or_default();
     let (path, fresh) = (dir.join(STATE), dir.join("dev.json.new"));
@@ -376,21 +402,28 @@ mod tests {
     #[test]
     fn what_was_chosen_is_kept_and_one_dev_has_the_directory() {
         let dir = scratch("kept");
-        let first = Place::open(&dir, Some(3), false).unwrap();
-        let busy = Place::open(&dir, None, false).unwrap_err();
+        let first = Place::open(&dir, (Some(3), None), false).unwrap();
+        let busy = Place::open(&dir, (None, None), false).unwrap_err();
         assert_eq!(busy.code, UNAVAILABLE);
         assert!(busy.text.contains("another `dev` runs in"), "{busy:?}");
         let (founding, peer) = (first.founding, first.members[2].peer);
         drop(first);
-        let again = Place::open(&dir, None, false).unwrap();
+        let again = Place::open(&dir, (None, None), false).unwrap();
         assert_eq!((again.founding, again.members[2].peer), (founding, peer));
         assert_eq!(again.members.len(), 3);
         drop(again);
-        let other = Place::open(&dir, Some(5), false).unwrap_err();
+        let other = Place::open(&dir, (None, Some(2)), false).unwrap_err();
+        assert!(other.text.starts_with("--voters is 2, and the cluster in "), "{}", other.text);
+        let other = Place::open(&dir, (Some(5), None), false).unwrap_err();
         assert_eq!(other.code, USAGE);
-        let fresh = Place::open(&dir, Some(5), true).unwrap();
+        let fresh = Place::open(&dir, (Some(5), None), true).unwrap();
         assert_ne!(fresh.founding.cluster, founding.cluster);
-        assert_eq!(fresh.members.len(), 5);
+        assert_eq!((fresh.members.len(), fresh.founders()), (5, 5));
+        drop(fresh);
+        let some = Place::open(&dir, (Some(5), Some(3)), true).unwrap();
+        assert_eq!(some.founders(), 3);
+        drop(some);
+        assert_eq!(Place::open(&dir, (None, None), false).unwrap().founders(), 3);
         fs::remove_dir_all(dir).unwrap();
     }
 
@@ -399,15 +432,15 @@ mod tests {
         let dir = scratch("foreign");
         fs::create_dir_all(dir.join("member-1/data")).unwrap();
         fs::write(dir.join("member-1/data/precious"), "x").unwrap();
-        let refused = Place::open(&dir, None, true).unwrap_err();
+        let refused = Place::open(&dir, (None, None), true).unwrap_err();
         assert_eq!(refused.code, CANNOT_CREATE);
         assert!(refused.text.contains("was not made by `dev`"), "{refused:?}");
         fs::rename(dir.join("member-1"), dir.join("mine")).unwrap();
-        drop(Place::open(&dir, None, false).unwrap());
+        drop(Place::open(&dir, (None, None), false).unwrap());
         fs::create_dir_all(dir.join("member-1/data")).unwrap();
         fs::write(dir.join("member-2/notes"), "y").unwrap();
         fs::write(dir.join("top"), "z").unwrap();
-        drop(Place::open(&dir, Some(1), true).unwrap());
+        drop(Place::open(&dir, (Some(1), None), true).unwrap());
         assert!(dir.join("member-2/notes").exists() && dir.join("top").exists());
         assert!(dir.join("mine/data/precious").exists());
         assert!(!dir.join("member-1/data").exists() && !dir.join("member-3").exists());
@@ -417,14 +450,14 @@ mod tests {
     #[test]
     fn a_port_in_use_and_a_long_path_are_named() {
         let dir = scratch("port");
-        let place = Place::open(&dir, Some(1), false).unwrap();
+        let place = Place::open(&dir, (Some(1), None), false).unwrap();
         place.check_ports().unwrap();
         let _taken = TcpListener::bind(loopback(place.members[0].admin)).unwrap();
         let busy = place.check_ports().unwrap_err();
         assert_eq!(busy.code, UNAVAILABLE);
         assert!(busy.text.contains("the admin port of member-1, 127.0.0.1:"), "{busy:?}");
         assert!(busy.text.contains("--fresh"), "{busy:?}");
-        let long = Place::open(&dir.join("x".repeat(80)), Some(1), false).unwrap_err();
+        let long = Place::open(&dir.join("x".repeat(80)), (Some(1), None), false).unwrap_err();
         assert_eq!(long.code, USAGE);
         assert!(long.text.contains("80 is the most"), "{long:?}");
         fs::remove_dir_all(dir).unwrap();

@@ -33,8 +33,8 @@ For a group that lost its majority for ever. Stop this member first. It becomes 
 a group with a new identity; every session ends, and tokens go on above all that are known. What
 only the lost members had is lost. Where of every other member it is KNOWN that its applications
 have stopped, or that a TTL passed since the member did, add --confirm-old-members-stopped: then
-grants wait for this member's own applications, and for those of attached pods, alone. Else nothing is granted for --hold-off after
-the start.
+grants wait for this member's own applications, and for those of attached pods, alone. Else nothing
+is granted for --hold-off after the start.
 
 Example:
   quorate recover --dir /var/lib/quorate/data \\

@@ -270,6 +270,15 @@ fn open(mut parts: Parts, mut directory: DataDir) -> Result<Parts, Failed> {
     }
     log_line(config, Level::Info, &format!("log recovered: {:?}", recovered.verdict));
     let member = recovered_member(config, &directory, (wal, recovered))?;
+    let known = member.replica().node().configuration().name(directory.member_id());
+    if let Some(known) = known.filter(|known| *known != config.name) {
+        let line = format!(
+            "--name is {:?}, and the group knows the member of this directory as {known:?}: \
+             give it that name, or it is not found",
+            config.name
+        );
+        log_line(config, Level::Warn, &line);
+    }
     let (inbox, peers) = (parts.inbox.clone(), parts.peers.clone());
     let driver = Driver::new(member, inbox, peers, directory, Arc::clone(&parts.metrics));
     parts.driver = Some(tokio::spawn(driver.run()));

@@ -12,14 +12,30 @@ use std::time::{Duration, Instant};
 
 /// The API server stands still, and the Raft leader's sidecar is killed meanwhile.
 pub(super) async fn server_stopped(stage: &Stage) -> Result<String, String> {
-    let space = Space::settled_new(stage, "server", standalone(3)).await?;
+    without_server(stage, "server", async |gone| stage.freeze(gone)).await
+}
+
+/// The same with one that is killed, and started again.
+pub(super) async fn server_killed(stage: &Stage) -> Result<String, String> {
+    let end =
+        async |gone| if gone { stage.kill_server().await } else { stage.start_server().await };
+    without_server(stage, "server-killed", end).await
+}
+
+/// `end` takes the API server away, and brings it back.
+async fn without_server(
+    stage: &Stage,
+    name: &str,
+    end: impl AsyncFn(bool) -> Result<(), String>,
+) -> Result<String, String> {
+    let space = Space::settled_new(stage, name, standalone(3)).await?;
     let mut load = Load::start(&space).await?;
     load.keep("demo-0", 20).await?;
     let leader = space.some_leader().await?;
     let pid = sidecar_of(&space.pod(&leader).await?.uid)?;
     let stopped = Duration::from_secs(if stage.long { 60 } else { 20 });
     let (begun, from, before) = (Instant::now(), boottime_ns(), load.operations());
-    stage.freeze(true)?;
+    end(true).await?;
     let held = async {
         tokio::time::sleep(stopped / 4).await;
         load.none_failed(from, &[])?;
@@ -31,7 +47,7 @@ pub(super) async fn server_stopped(stage: &Stage) -> Result<String, String> {
     .await;
     let (gap, done) = (load.gap(from, &[&leader]), load.operations() - before);
     let failed = load.none_failed(from, &[&leader]);
-    stage.freeze(false)?;
+    end(false).await?;
     held?;
     failed?;
     if gap > FAILOVER_MAX {

@@ -70,6 +70,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "claims-deleted", run: |stage| Box::pin(faults::all_claims(stage)) },
     Scenario { name: "leader-service", run: |stage| Box::pin(service::leader(stage)) },
     Scenario { name: "api-server-stopped", run: |stage| Box::pin(control::server_stopped(stage)) },
+    Scenario { name: "api-server-killed", run: |stage| Box::pin(control::server_killed(stage)) },
     Scenario { name: "template-rolled", run: |stage| Box::pin(rolls::template(stage)) },
     Scenario { name: "template-bad", run: |stage| Box::pin(rolls::bad_template(stage)) },
     Scenario { name: "image-bad", run: |stage| Box::pin(rolls::bad_image(stage)) },

@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::operator::{Operator, Start, tail};
-use super::space::until;
+use super::space::{PATIENCE, until};
 use crate::binaries::Binaries;
 use crate::host::text;
 use crate::instance::Instance;
@@ -214,6 +214,25 @@ impl Stage {
         let how = if stop { Signal::STOP } else { Signal::CONT };
         let found = process::signal(&self.instance, "apiserver", how)?;
         if found { Ok(()) } else { Err("the API server does not run".to_owned()) }
+    }
+
+    /// Kills the API server.
+    pub(super) async fn kill_server(&self) -> Result<(), String> {
+        if !process::signal(&self.instance, "apiserver", Signal::KILL)? {
+            return Err("the API server does not run".to_owned());
+        }
+        until("the API server ends", PATIENCE, async || {
+            let left = process::running(&self.instance, "apiserver");
+            left.map_or(Ok(()), |pid| Err(format!("{pid:?}")))
+        })
+        .await
+    }
+
+    /// Starts it again.
+    pub(super) async fn start_server(&self) -> Result<(), String> {
+        let base = self.instance.dir.parent().ok_or("a cluster has a folder")?.to_owned();
+        let name = self.instance.name.clone();
+        up(&Wanted { base, name, nodes: None, images: Vec::new() }).await.map(drop)
     }
 
     /// Makes a namespace for the scenario that begins.
