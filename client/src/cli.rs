@@ -31,7 +31,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: the command's own (128 + N if signal N ended it); \
 64 bad usage; 65 damaged backup; 66 no such log or backup; 69 no sidecar, no majority, or \
-refused; 73 a file or directory cannot be made; 75 not acquired in time; 76 lost while held; \
+refused; 73 a file or directory cannot be made; 74 the answer cannot be written; 75 not acquired in time; 76 lost while held; \
 77 not permitted; 126 the command cannot be run; 127 it is not there.";
 
 const MEMBERS_EXAMPLES: &str = "Examples:
@@ -377,7 +377,8 @@ pub struct HoldArgs {
     /// 1 to 256 bytes of UTF-8.
     pub name: String,
 
-    /// Wait at most so long (500ms, 5s, 1m); without it, as long as it takes.
+    /// Wait at most so long (500ms, 5s, 1m), also for a sidecar that is not up yet; without it, as
+    /// long as it takes, and for no sidecar.
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub wait: Option<Duration>,
 
@@ -389,7 +390,8 @@ pub struct HoldArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_ttl, default_value = "5s")]
     pub ttl: Duration,
 
-    /// Start over after any end of the command and any loss, until SIGINT or SIGTERM.
+    /// Start over after any end of the command and any loss, until SIGINT or SIGTERM; and wait for
+    /// a sidecar that is not up yet.
     #[arg(long)]
     pub again: bool,
 
@@ -399,6 +401,11 @@ pub struct HoldArgs {
 }
 
 impl HoldArgs {
+    /// Whether to wait for a sidecar that is not there at the start.
+    pub fn awaits_a_sidecar(&self) -> bool {
+        (self.again || self.wait.is_some()) && !self.try_only
+    }
+
     /// Not to wait at all is to try.
     pub fn settle(&mut self) {
         if self.wait == Some(Duration::ZERO) {
