@@ -377,8 +377,8 @@ pub struct HoldArgs {
     /// 1 to 256 bytes of UTF-8.
     pub name: String,
 
-    /// Wait at most so long (500ms, 5s, 1m), also for a sidecar that is not up yet; without it, as
-    /// long as it takes, and for no sidecar.
+    /// Wait at most so long (500ms, 5s, 1m); without it, as long as it takes. A sidecar that is not
+    /// up yet is waited for only with --wait or --again.
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub wait: Option<Duration>,
 
@@ -390,8 +390,7 @@ pub struct HoldArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_ttl, default_value = "5s")]
     pub ttl: Duration,
 
-    /// Start over after any end of the command and any loss, until SIGINT or SIGTERM; and wait for
-    /// a sidecar that is not up yet.
+    /// Start over after any end of the command and any loss, until SIGINT or SIGTERM.
     #[arg(long)]
     pub again: bool,
 

@@ -100,15 +100,18 @@ fn utter(word: Word) {
 /// Writes a word, and waits until it is written. Nobody may be there to read it.
 pub fn write(word: &Word) {
     let _ = match word {
-        // What runs a command goes on.
-        Word::Answer(text) => match answer(text).map_err(|error| lost(&error)) {
-            Err(Some(why)) => writeln!(io::stderr().lock(), "quorate: {why}"),
-            _ => Ok(()),
-        },
+        Word::Answer(text) => return answer(text).unwrap_or_else(|error| unsaid(&error)),
         Word::Raw(text) => writeln!(io::stderr().lock(), "{text}"),
         Word::News(_) if would_stop_us() => Ok(()),
         Word::News(text) => writeln!(io::stderr().lock(), "quorate: {text}"),
     };
+}
+
+/// A warning: what runs a command goes on.
+fn unsaid(error: &io::Error) {
+    if let Some(why) = lost(error) {
+        write(&Word::News(why));
+    }
 }
 
 fn would_stop_us() -> bool {
