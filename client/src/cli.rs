@@ -31,8 +31,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: the command's own (128 + N if signal N ended it); \
 64 bad usage; 65 damaged backup; 66 no such log or backup; 69 no sidecar, no majority, or \
-refused; 73 a file or directory cannot be made; 74 the answer cannot be written; 75 not acquired in time; 76 lost while held; \
-77 not permitted; 126 the command cannot be run; 127 it is not there.";
+refused; 73 a file or directory cannot be made; 74 the answer cannot be written; 75 not acquired \
+in time; 76 lost while held; 77 not permitted; 126 the command cannot be run; 127 it is not there.";
 
 const MEMBERS_EXAMPLES: &str = "Examples:
   export QUORATE_ADMIN=member-1=10.0.0.1:7402,member-2=10.0.0.2:7402,member-3=10.0.0.3:7402
