@@ -31,8 +31,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: the command's own (128 + N if signal N ended it); \
 64 bad usage; 65 damaged backup; 66 no such log or backup; 69 no sidecar, no majority, or \
-refused; 73 a file or directory cannot be made; 75 not acquired in time; 76 lost while held; \
-77 not permitted; 126 the command cannot be run; 127 it is not there.";
+refused; 73 a file or directory cannot be made; 74 the answer cannot be written; 75 not acquired \
+in time; 76 lost while held; 77 not permitted; 126 the command cannot be run; 127 it is not there.";
 
 const MEMBERS_EXAMPLES: &str = "Examples:
   export QUORATE_ADMIN=member-1=10.0.0.1:7402,member-2=10.0.0.2:7402,member-3=10.0.0.3:7402
@@ -377,7 +377,8 @@ pub struct HoldArgs {
     /// 1 to 256 bytes of UTF-8.
     pub name: String,
 
-    /// Wait at most so long (500ms, 5s, 1m); without it, as long as it takes.
+    /// Wait at most so long (500ms, 5s, 1m); without it, as long as it takes. A sidecar that is not
+    /// up yet is waited for only with --wait or --again.
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub wait: Option<Duration>,
 
@@ -399,6 +400,11 @@ pub struct HoldArgs {
 }
 
 impl HoldArgs {
+    /// Whether to wait for a sidecar that is not there at the start.
+    pub fn awaits_a_sidecar(&self) -> bool {
+        (self.again || self.wait.is_some()) && !self.try_only
+    }
+
     /// Not to wait at all is to try.
     pub fn settle(&mut self) {
         if self.wait == Some(Duration::ZERO) {

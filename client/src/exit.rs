@@ -14,6 +14,8 @@ pub const NOT_ACQUIRED: u8 = 75;
 pub const LOST: u8 = 76;
 /// A file or directory cannot be made.
 pub const CANNOT_CREATE: u8 = 73;
+/// An answer could not be written to standard output.
+pub const OUTPUT: u8 = 74;
 /// What was read is damaged.
 pub const DATA: u8 = 65;
 /// The certificate may not do that.

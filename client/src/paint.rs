@@ -6,6 +6,7 @@ use crate::voice::{self, Word};
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 /// How bright.
 #[derive(Clone, Copy)]
@@ -37,9 +38,34 @@ pub fn ink(ink: Ink, word: &str) -> String {
     if wants_colour() { format!("\u{1b}[{}m{word}\u{1b}[0m", ink.code()) } else { word.to_owned() }
 }
 
-/// One line of an answer. False: nobody reads any more.
+/// Why the first answer that was not written was not.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// One line of an answer. False: it is not written, and the next one would not be.
 pub fn line(text: &str) -> bool {
-    voice::hand_over(Word::Answer(text.to_owned())).is_none_or(|_| answer(text).is_ok())
+    let own = voice::hand_over(Word::Answer(text.to_owned()));
+    own.is_none_or(|_| note(answer(text)))
+}
+
+/// Keeps why something was not written to standard output; false if so.
+pub fn note(written: io::Result<()>) -> bool {
+    if let Err(error) = &written
+        && let Some(why) = lost(error)
+    {
+        UNWRITTEN.get_or_init(|| why);
+    }
+    written.is_ok()
+}
+
+/// Why an answer was not written; none if all were, or their reader left.
+pub fn unwritten() -> Option<&'static str> {
+    UNWRITTEN.get().map(String::as_str)
+}
+
+/// In words. A closed pipe is the reader's choice.
+fn lost(error: &io::Error) -> Option<String> {
+    let by_choice = error.kind() == io::ErrorKind::BrokenPipe;
+    (!by_choice).then(|| format!("standard output: {error}"))
 }
 
 fn answer(text: &str) -> io::Result<()> {
@@ -74,11 +100,18 @@ fn utter(word: Word) {
 /// Writes a word, and waits until it is written. Nobody may be there to read it.
 pub fn write(word: &Word) {
     let _ = match word {
-        Word::Answer(text) => answer(text),
+        Word::Answer(text) => return answer(text).unwrap_or_else(|error| unsaid(&error)),
         Word::Raw(text) => writeln!(io::stderr().lock(), "{text}"),
         Word::News(_) if would_stop_us() => Ok(()),
         Word::News(text) => writeln!(io::stderr().lock(), "quorate: {text}"),
     };
+}
+
+/// A warning: what runs a command goes on.
+fn unsaid(error: &io::Error) {
+    if let Some(why) = lost(error) {
+        write(&Word::News(why));
+    }
 }
 
 fn would_stop_us() -> bool {

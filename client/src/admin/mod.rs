@@ -6,10 +6,10 @@
 mod address;
 mod tls;
 
+pub use crate::failure::{Failure, Result};
 pub use address::Address;
 
-use crate::cli::{AdminArgs, Output};
-use crate::{exit, paint};
+use crate::cli::AdminArgs;
 use hyper_util::rt::TokioIo;
 use quorate_proto::admin::members_client::MembersClient;
 use quorate_proto::admin::{StatusRequest, StatusResponse, Voter};
@@ -17,63 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 /// Connecting, handshake and the first answer.
 const REACH_MAX: Duration = Duration::from_secs(4);
+/// What listens there speaks something else.
+const NO_HTTP: &str = "no HTTP/2 there (is it a TLS port?)";
 /// Where a sidecar's admin port is, unless it was told another place.
 const DEFAULT: &str = "127.0.0.1:7402";
-
-/// What went wrong, for people and as an exit code.
-#[derive(Debug)]
-pub struct Failure {
-    pub code: u8,
-    pub words: String,
-}
-
-pub type Result<T> = std::result::Result<T, Failure>;
-
-impl Failure {
-    pub fn usage(words: impl Into<String>) -> Failure {
-        Failure { code: exit::USAGE, words: words.into() }
-    }
-
-    pub fn unavailable(words: impl Into<String>) -> Failure {
-        Failure { code: exit::UNAVAILABLE, words: words.into() }
-    }
-
-    /// Says it; the exit code.
-    pub fn say(&self, output: Output) -> u8 {
-        match output {
-            Output::Json => {
-                let object = serde_json::json!({ "error": self.words, "exit": self.code });
-                paint::raw(&object.to_string());
-            }
-            Output::Text => {
-                for line in self.words.lines() {
-                    paint::say(&paint::safe(line));
-                }
-            }
-        }
-        self.code
-    }
-}
-
-/// What a member refused.
-impl From<Status> for Failure {
-    fn from(status: Status) -> Failure {
-        let words = status.message().to_owned();
-        match status.code() {
-            tonic::Code::InvalidArgument => Failure::usage(words),
-            tonic::Code::PermissionDenied => Failure {
-                code: exit::NOT_PERMITTED,
-                words: format!("{words}; the certificate's name must be admin.CLUSTER.quorate"),
-            },
-            _ => Failure::unavailable(words),
-        }
-    }
-}
 
 /// One member that answered.
 #[derive(Debug)]
@@ -100,6 +51,7 @@ pub struct Group {
 impl Group {
     /// Asks every member that was named for its status. At least one answers.
     pub async fn reach(args: &AdminArgs) -> Result<Group> {
+        let is_plain = args.tls_cert.is_none() && args.tls_key.is_none() && args.tls_ca.is_none();
         let group = Group::ask(args).await?;
         if !group.reached.is_empty() {
             return Ok(group);
@@ -108,9 +60,13 @@ impl Group {
         for (address, why) in &group.missing {
             words += &format!("\n  {address}: {why}");
         }
-        words += "\nsay where they are: --admin NAME=HOST:PORT, or QUORATE_ADMIN; `quorate dev` \
-                  prints its own";
-        Err(Failure::unavailable(words))
+        let hint = if is_plain && group.missing.iter().any(|(_, why)| why.contains(NO_HTTP)) {
+            "if these ports speak TLS, give --tls-cert, --tls-key, --tls-ca"
+        } else {
+            "say where they are: --admin NAME=HOST:PORT, or QUORATE_ADMIN; `quorate dev` prints \
+             its own"
+        };
+        Err(Failure::unavailable(words).because("NO_ADMIN_PORT").hint(hint))
     }
 
     async fn ask(args: &AdminArgs) -> Result<Group> {
@@ -244,13 +200,25 @@ async fn reach(
 ) -> std::result::Result<(Channel, StatusResponse), String> {
     let channel = connect(address, tls).await?;
     let status = MembersClient::new(channel.clone()).status(StatusRequest::default()).await;
-    let status = status.map_err(|status| status.message().to_owned())?.into_inner();
+    let status = status.map_err(|status| match root(&status) {
+        // Nothing but the first bytes of an answer: what the other side speaks.
+        Some(behind) if tls.is_none() => format!("{NO_HTTP}: {behind}"),
+        _ => status.message().to_owned(),
+    })?;
+    let status = status.into_inner();
     if let Some(name) = &address.name
         && *name != status.name
     {
         return Err(format!("{} answers there, not {name}", status.name));
     }
     Ok((channel, status))
+}
+
+/// What is behind all that is said of an error; none if nothing is.
+fn root(error: &dyn std::error::Error) -> Option<String> {
+    let first = error.source()?;
+    let last = std::iter::successors(Some(first), |error| error.source()).last();
+    last.map(ToString::to_string)
 }
 
 /// One connection; when it breaks, so does the channel.
@@ -274,7 +242,7 @@ async fn connect(
         }
     };
     channel.map_err(|error| match std::error::Error::source(&error) {
-        Some(behind) => format!("no HTTP/2 there (is it a TLS port?): {behind}"),
+        Some(behind) => format!("{NO_HTTP}: {behind}"),
         None => error.to_string(),
     })
 }
@@ -297,6 +265,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit;
 
     fn voter(name: &str, id: u8) -> Voter {
         Voter { member_id: vec![id; 16], name: name.to_owned() }

@@ -3,6 +3,7 @@
 use super::{ls, print};
 use crate::cli::Output;
 use crate::paint::{Ink, ink, safe};
+use crate::wrapper::wait::held_off;
 use quorate_client::{Client, Error, Holder, NameInfo};
 
 pub async fn run(client: &Client, output: Output, name: &str) -> Result<(), Error> {
@@ -12,13 +13,18 @@ pub async fn run(client: &Client, output: Output, name: &str) -> Result<(), Erro
         print(&[answer.to_string()]);
         return Ok(());
     }
-    match info {
-        Some(info) => print(&sentences(&info)),
+    let is_held = info.as_ref().is_some_and(|info| info.holder.is_some());
+    let mut lines = match info {
+        Some(info) => sentences(&info),
         None => {
             let name = ink(Ink::Bold, &safe(name));
-            print(&[format!("{name} is not in use: nobody holds it and nobody waits for it.")]);
+            vec![format!("{name} is not in use: nobody holds it and nobody waits for it.")]
         }
+    };
+    if !is_held && let ms @ 1.. = client.status().await?.hold_off_ms {
+        lines.push(ink(Ink::Yellow, &format!("No name is granted now: {}.", held_off(ms))));
     }
+    print(&lines);
     Ok(())
 }
 

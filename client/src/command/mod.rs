@@ -12,8 +12,9 @@ mod status;
 mod watch;
 
 use crate::cli::{Output, Verb};
+use crate::failure::Failure;
 use crate::{admin, exit, paint};
-use quorate_client::{Candidates, Client, Error, Reason};
+use quorate_client::{Candidates, Client, Error};
 
 /// Runs a verb that talks to a sidecar; the exit code.
 pub async fn run(endpoint: Option<&str>, output: Output, verb: Verb) -> u8 {
@@ -26,14 +27,14 @@ pub async fn run(endpoint: Option<&str>, output: Output, verb: Verb) -> u8 {
     };
     let candidates = match Candidates::resolve(endpoint) {
         Ok(candidates) => candidates,
-        Err(error) => return failed(&error, output),
+        Err(error) => return Failure::from(error).say(output),
     };
     match verb {
         Verb::Lock(args) => lock::run(&candidates, output, args).await,
         Verb::Elect(args) => elect::run(&candidates, output, args).await,
         verb => match ask(&candidates, output, verb).await {
             Ok(()) => exit::OK,
-            Err(error) => failed(&error, output),
+            Err(error) => Failure::from(error).say(output),
         },
     }
 }
@@ -58,38 +59,9 @@ async fn ask(candidates: &Candidates, output: Output, verb: Verb) -> Result<(), 
     }
 }
 
-/// Says what went wrong, and what to do; the exit code. In JSON one object on one line.
-pub fn failed(error: &Error, output: Output) -> u8 {
-    let code = exit::of_error(error);
-    match output {
-        Output::Json => {
-            let reason =
-                if let Error::Refused { reason, .. } = error { reason.as_str() } else { "" };
-            let object =
-                serde_json::json!({ "error": error.to_string(), "reason": reason, "exit": code });
-            paint::raw(&object.to_string());
-        }
-        Output::Text => {
-            for line in complaint(error).lines() {
-                paint::say(&paint::safe(line));
-            }
-        }
-    }
-    code
-}
-
-/// The library's words, for people who have no keys and request ids.
-pub fn complaint(error: &Error) -> String {
-    match error {
-        Error::Unreachable(_) => format!(
-            "{error}\nstart a group with `quorate dev`, or say where the sidecar is: --endpoint"
-        ),
-        Error::Refused { reason: Reason::NoQuorum, message, .. } => {
-            let what = message.split(';').next().unwrap_or_default();
-            format!("{what} (NO_QUORUM); try again, and see `quorate status`")
-        }
-        _ => error.to_string(),
-    }
+/// A number of things, in words.
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Rows with a head, each column as wide as its widest cell.
@@ -119,17 +91,6 @@ fn print(lines: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn complaints_say_what_to_do() {
-        let words = complaint(&Error::Unreachable(Vec::new()));
-        assert!(words.contains("quorate dev") && words.contains("--endpoint"), "{words}");
-        let message = "no leader for 5 s; try again with the same request_id".to_owned();
-        let refused = Error::Refused { reason: Reason::NoQuorum, message, generation: 0 };
-        let words = complaint(&refused);
-        assert!(words.starts_with("no leader for 5 s (NO_QUORUM)"), "{words}");
-        assert!(!words.contains("request_id"), "{words}");
-    }
 
     #[test]
     fn columns_line_up() {

@@ -1,7 +1,8 @@
 //! Verbs that live in `quorate-sidecar`, or in `quorate-operator`: this process becomes it, with
 //! the same arguments.
 
-use crate::{exit, paint};
+use crate::cli::Output;
+use crate::failure::Failure;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ pub fn if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<u8> {
     let verb = arguments.nth(1)?;
     let rest: Vec<OsString> = arguments.collect();
     let verb = verb.to_str().filter(|verb| is_sibling(verb, &rest))?;
-    Some(start(verb, &rest))
+    Some(start(verb, rest, Output::Text).say(Output::Text))
 }
 
 /// `snapshot save` is ours: it talks to a running member.
@@ -26,17 +27,31 @@ fn is_sibling(verb: &str, rest: &[OsString]) -> bool {
         || verb == "snapshot" && rest.first().is_some_and(offline)
 }
 
-/// Becomes the sibling; returns only if that failed.
-pub fn start(verb: &str, arguments: &[OsString]) -> u8 {
+/// Becomes the sibling, which is told how answers are written if that was said before the verb;
+/// returns only if it failed.
+pub fn start(verb: &str, mut arguments: Vec<OsString>, output: Output) -> Failure {
+    if output == Output::Json {
+        if matches!(verb, "wal" | "inject") {
+            return Failure::usage(format!("`quorate {verb}` writes no JSON: leave out --output"));
+        }
+        hand_on_json(&mut arguments);
+    }
     let sibling = if verb == "inject" { OPERATOR } else { SIDECAR };
     let beside = beside(sibling);
     let program = beside.as_deref().map_or(OsStr::new(sibling), |path| path.as_os_str());
     let error = Command::new(program).arg(verb).args(arguments).exec();
     let program = program.display();
-    paint::say(&format!(
+    Failure::unavailable(format!(
         "cannot start {program}: {error}; it is looked for beside quorate, then in PATH"
-    ));
-    exit::UNAVAILABLE
+    ))
+}
+
+fn hand_on_json(arguments: &mut Vec<OsString>) {
+    let is_it = |word: &OsString| word.as_encoded_bytes().starts_with(b"--output");
+    if !arguments.iter().any(is_it) {
+        let end = arguments.iter().position(|word| word == "--").unwrap_or(arguments.len());
+        arguments.splice(end..end, ["--output".into(), "json".into()]);
+    }
 }
 
 /// Beside our own file, links followed.
@@ -49,6 +64,18 @@ fn beside(sibling: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_handed_on_once() {
+        let handed = |text: &str| {
+            let mut words: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+            hand_on_json(&mut words);
+            words.join(" ".as_ref()).into_string().unwrap()
+        };
+        assert_eq!(handed("inspect f"), "inspect f --output json");
+        assert_eq!(handed("inspect -- f"), "inspect --output json -- f");
+        assert_eq!(handed("f --output=text"), "f --output=text");
+    }
 
     #[test]
     fn other_verbs_are_left_alone() {

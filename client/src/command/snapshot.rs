@@ -20,12 +20,12 @@ const MAGIC: &[u8] = b"QUORBACK";
 pub async fn run(args: SnapshotArgs, output: Output) -> Result<()> {
     let (file, from, force) = match args.verb {
         SnapshotVerb::Save { file, from, force } => (file, from, force),
-        SnapshotVerb::Inspect(rest) => return sibling("inspect", rest.arguments),
-        SnapshotVerb::Restore(rest) => return sibling("restore", rest.arguments),
+        SnapshotVerb::Inspect(rest) => return sibling("inspect", rest.arguments, output),
+        SnapshotVerb::Restore(rest) => return sibling("restore", rest.arguments, output),
     };
     if file.exists() && !force {
         let words = format!("{} is there already: another name, or --force", file.display());
-        return Err(Failure { code: exit::CANNOT_CREATE, words });
+        return Err(Failure::new(exit::CANNOT_CREATE, words));
     }
     let group = Group::reach(&args.admin).await?;
     let one = match from {
@@ -46,10 +46,9 @@ pub async fn run(args: SnapshotArgs, output: Output) -> Result<()> {
 }
 
 /// Their flags are not ours: only reached behind a global flag, where the words were read here.
-fn sibling(verb: &str, rest: Vec<std::ffi::OsString>) -> Result<()> {
-    let words: Vec<_> = std::iter::once(verb.into()).chain(rest).collect();
-    let code = command::sibling::start("snapshot", &words);
-    Err(Failure { code, words: format!("snapshot {verb} was not started") })
+fn sibling(verb: &str, rest: Vec<std::ffi::OsString>, output: Output) -> Result<()> {
+    let words = std::iter::once(verb.into()).chain(rest).collect();
+    Err(command::sibling::start("snapshot", words, output))
 }
 
 /// Without a leader: whoever has the most.
@@ -61,9 +60,8 @@ fn applied_most(group: &Group) -> Result<&Reached> {
 
 /// Gives the length of the file.
 async fn save(one: &Reached, file: &Path) -> Result<u64> {
-    let named = |path: &Path, error: io::Error| Failure {
-        code: exit::CANNOT_CREATE,
-        words: format!("{}: {error}", path.display()),
+    let named = |path: &Path, error: io::Error| {
+        Failure::new(exit::CANNOT_CREATE, format!("{}: {error}", path.display()))
     };
     let mut making = file.as_os_str().to_owned();
     making.push(".new");
@@ -105,7 +103,7 @@ async fn receive(
     }
     if check.length != total || !check.is_whole() {
         let words = format!("{} of {total} bytes came, and they are not whole", check.length);
-        return Err(Failure { code: exit::DATA, words });
+        return Err(Failure::new(exit::DATA, words));
     }
     Ok(total)
 }

@@ -1,6 +1,6 @@
 //! `quorate status`.
 
-use super::print;
+use super::{count, print};
 use crate::cli::Output;
 use crate::paint::{Ink, ink, safe};
 use quorate_client::{Client, Error};
@@ -45,7 +45,11 @@ pub async fn run(client: &Client, output: Output) -> Result<(), Error> {
             "log       commit {}, applied {}, last {}",
             status.commit, status.applied, status.last
         ),
-        format!("in use    {} sessions, {} names", status.sessions, status.names),
+        format!(
+            "in use    {}, {}",
+            count(status.sessions, "session", "sessions"),
+            count(status.names, "name", "names")
+        ),
         format!("cluster   {}", safe(&status.cluster_id)),
         format!("endpoint  {}", safe(&client.endpoint().to_string())),
         format!("version   {}", safe(&status.version)),

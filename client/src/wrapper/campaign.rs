@@ -5,8 +5,9 @@ use super::hold::{self, End, Guard};
 use super::notice::Notices;
 use super::program;
 use super::signals::Signals;
+use super::wait::{Wait, Why};
 use crate::cli::{HoldArgs, Output};
-use crate::command::{complaint, failed};
+use crate::failure::Failure;
 use crate::{exit, paint, voice};
 use quorate_client::{Candidates, Client, Error, Session, SessionOptions, Tether, VARIABLE};
 use rustix::process::Signal;
@@ -57,13 +58,16 @@ struct Campaign {
     last: Option<Guard>,
     /// Quick failures in a row.
     pause: Duration,
+    /// The first wait ends then: it began before the sidecar was reached.
+    until: Option<Instant>,
+    wait: Wait,
 }
 
 /// Runs the plan; the exit code.
 pub async fn run(candidates: &Candidates, plan: Plan) -> u8 {
     // From here on no reader of our words can hold us up.
     if let Err(error) = voice::start(paint::write) {
-        return failed(&Error::System(error.to_string()), plan.output);
+        return Failure::from(Error::System(error.to_string())).say(plan.output);
     }
     let code = carry_out(candidates, plan).await;
     voice::drain(LAST_WORDS);
@@ -72,46 +76,103 @@ pub async fn run(candidates: &Candidates, plan: Plan) -> u8 {
 
 async fn carry_out(candidates: &Candidates, plan: Plan) -> u8 {
     if let Some(program) = plan.hold.command.first()
-        && let Err((code, why)) = program::find(program)
+        && let Err(failure) = program::find(program)
     {
-        paint::say(&format!("cannot run {}: {why}", program.display()));
-        return code;
+        return failure.say(plan.output);
     }
-    let output = plan.output;
+    let (output, name) = (plan.output, plan.hold.name.clone());
     let mut campaign = match prepare(candidates, plan).await {
         Ok(campaign) => campaign,
-        Err(error) => return failed(&error, output),
+        Err(miss) => return missed(miss, None, &name, output).await,
     };
     loop {
         let started = Instant::now();
         let end = match campaign.round().await {
             Ok(end) => end,
             Err(miss) => {
-                let code = campaign.missed(&miss).await;
+                let code = missed(miss, Some(&campaign.client), &name, output).await;
                 campaign.leave(FAREWELL).await;
                 return code;
             }
         };
         if !campaign.plan.hold.again || wants_end(&end) {
-            let farewell = if end.lost { FAREWELL_LOST } else { FAREWELL };
+            let farewell = if end.lost.is_some() { FAREWELL_LOST } else { FAREWELL };
             campaign.leave(farewell).await;
-            return code_of(&end);
+            return ended(&end, output);
         }
-        if let Some(signal) = campaign.rest(&end, started.elapsed()).await {
+        if let Some(signal) = campaign.pause(&end, started.elapsed()).await {
             campaign.leave(FAREWELL).await;
             return exit::of_signal(signal.as_raw());
         }
     }
 }
 
-async fn prepare(candidates: &Candidates, plan: Plan) -> Result<Campaign, Error> {
-    let system = |error: std::io::Error| Error::System(error.to_string());
-    let signals = Signals::new().map_err(system)?;
+async fn prepare(candidates: &Candidates, plan: Plan) -> Result<Campaign, Miss> {
+    let system = |error: std::io::Error| Miss::Error(Error::System(error.to_string()));
+    let mut signals = Signals::new().map_err(system)?;
     let child =
         if plan.hold.command.is_empty() { None } else { Some(ChildKeeper::new().map_err(system)?) };
-    let client = Client::connect_first(candidates).await?;
-    let pause = Duration::ZERO;
-    Ok(Campaign { plan, client, signals, child, session: None, tether: None, last: None, pause })
+    let until = plan.hold.wait.map(|wait| Instant::now() + wait);
+    let mut wait = Wait::new(plan.output);
+    let client = loop {
+        let connect = Client::connect_first(candidates);
+        match limited(until, &mut signals, connect).await {
+            Err(Miss::Error(error)) if error.is_unreachable() && plan.hold.awaits_a_sidecar() => {
+                if until.is_some_and(|until| Instant::now() + RETRY_PAUSE >= until) {
+                    return Err(Miss::Error(error));
+                }
+                wait.no_sidecar(&error);
+                rest(&mut signals, RETRY_PAUSE).await?;
+            }
+            result => break result?,
+        }
+    };
+    let (session, tether, last, pause) = (None, None, None, Duration::ZERO);
+    Ok(Campaign { plan, client, signals, child, session, tether, last, pause, until, wait })
+}
+
+/// A pause that a signal ends.
+async fn rest(signals: &mut Signals, pause: Duration) -> Result<(), Miss> {
+    tokio::select! {
+        () = sleep(pause) => Ok(()),
+        signal = signals.next() => Err(Miss::Signal(signal)),
+    }
+}
+
+/// Says why nothing was acquired; the exit code.
+async fn missed(miss: Miss, client: Option<&Client>, name: &str, output: Output) -> u8 {
+    let why = match (&miss, client) {
+        (Miss::TimedOut | Miss::Error(Error::NotAcquired(None)), Some(client)) => {
+            Why::of(client, name).await
+        }
+        _ => Why::Unknown,
+    };
+    let failure = match miss {
+        Miss::Signal(signal) => return exit::of_signal(signal.as_raw()),
+        Miss::TimedOut => {
+            let words = format!("{} was not acquired in time", paint::safe(name));
+            Failure::new(exit::NOT_ACQUIRED, why.behind(&words)).because("WAIT_EXPIRED")
+        }
+        Miss::Error(Error::NotAcquired(None)) if !matches!(why, Why::Unknown) => {
+            Failure::new(exit::NOT_ACQUIRED, why.behind("not acquired"))
+        }
+        Miss::Error(error) => Failure::from(error),
+    };
+    failure.say(output)
+}
+
+/// The exit code. Programs get an object for what people were told when it came.
+fn ended(end: &End, output: Output) -> u8 {
+    let code = code_of(end);
+    let why = match (&end.lost, &end.failed) {
+        (Some(why), _) => why.clone(),
+        (None, Some(error)) => format!("the command was not started: {error}"),
+        (None, None) => return code,
+    };
+    if output == Output::Json {
+        Failure::new(code, why).say(output);
+    }
+    code
 }
 
 /// A signal to us, or, from the terminal, to the command alone, whose group is in front there.
@@ -126,7 +187,7 @@ fn wants_end(end: &End) -> bool {
 }
 
 fn code_of(end: &End) -> u8 {
-    match (end.lost, end.status) {
+    match (end.lost.is_some(), end.status) {
         (true, _) => exit::LOST,
         (false, Some(Status::Exited(code))) => code,
         (false, Some(Status::Signalled(signal))) => exit::of_signal(signal),
@@ -154,7 +215,9 @@ impl Campaign {
             let Some((_, notices)) = &mut self.session else { return Err(Miss::TimedOut) };
             hold::nothing(watchdog, &mut self.signals, notices).await
         };
-        if let Some(error) = &end.failed {
+        if let Some(error) = &end.failed
+            && self.plan.output == Output::Text
+        {
             paint::say(&format!("the command was not started: {error}"));
         }
         Ok(self.give_back(guard, end).await)
@@ -166,7 +229,7 @@ impl Campaign {
             self.last = Some(guard);
             return end;
         }
-        if end.lost {
+        if end.lost.is_some() {
             // A session that was not renewed is not worth another claim.
             self.last = Some(guard);
             self.leave(FAREWELL_LOST).await;
@@ -181,19 +244,23 @@ impl Campaign {
     }
 
     async fn acquire(&mut self) -> Result<Guard, Miss> {
-        let until = self.plan.hold.wait.map(|wait| Instant::now() + wait);
+        let until = match self.until.take() {
+            Some(until) => Some(until),
+            None => {
+                self.wait = Wait::new(self.plan.output);
+                self.plan.hold.wait.map(|wait| Instant::now() + wait)
+            }
+        };
         loop {
             match self.acquire_once(until).await {
                 Err(Miss::Error(error)) if self.may_retry(&error) => {
+                    self.wait.no_sidecar(&error);
                     let again = Instant::now() + RETRY_PAUSE;
                     if until.is_some_and(|until| again >= until) {
                         return Err(Miss::TimedOut);
                     }
                     self.drop_session_if_over();
-                    tokio::select! {
-                        () = sleep(RETRY_PAUSE) => {}
-                        signal = self.signals.next() => return Err(Miss::Signal(signal)),
-                    }
+                    rest(&mut self.signals, RETRY_PAUSE).await?;
                 }
                 result => return result,
             }
@@ -229,6 +296,9 @@ impl Campaign {
             tokio::select! {
                 guard = claim => guard,
                 () = notices.watch() => std::future::pending().await,
+                () = self.wait.tell(&self.client, &self.plan.hold.name) => {
+                    std::future::pending().await
+                }
             }
         };
         limited(until, &mut self.signals, waiting).await
@@ -267,44 +337,17 @@ impl Campaign {
         }
     }
 
-    async fn missed(&self, miss: &Miss) -> u8 {
-        let name = paint::safe(&self.plan.hold.name);
-        match miss {
-            Miss::Signal(signal) => exit::of_signal(signal.as_raw()),
-            Miss::TimedOut => {
-                let holder = self.holder().await;
-                paint::say(&format!("{name} was not acquired in time{holder}"));
-                exit::NOT_ACQUIRED
-            }
-            Miss::Error(error) if error.is_transient() && !self.plan.hold.try_only => {
-                paint::say(&format!("{name} was not acquired: {}", complaint(error)));
-                exit::NOT_ACQUIRED
-            }
-            Miss::Error(error) => failed(error, self.plan.output),
-        }
-    }
-
-    /// Who has the name, in words; nothing if that is not known at once.
-    async fn holder(&self) -> String {
-        let info = timeout(PATIENCE, self.client.get(&self.plan.hold.name)).await;
-        let holder = info.ok().and_then(Result::ok).flatten().and_then(|info| info.holder);
-        holder.map_or(String::new(), |holder| {
-            let who = paint::safe(&holder.who());
-            format!(": held by {who} with token {}", holder.token)
-        })
-    }
-
     /// A pause after a command that failed quickly, longer each time. A signal ends it.
-    async fn rest(&mut self, end: &End, ran: Duration) -> Option<Signal> {
+    async fn pause(&mut self, end: &End, ran: Duration) -> Option<Signal> {
         let failed = end.failed.is_some() || end.status.is_some_and(|s| s != Status::Exited(0));
-        if !failed || end.lost || ran >= QUICK {
+        if !failed || end.lost.is_some() || ran >= QUICK {
             self.pause = Duration::ZERO;
             return None;
         }
         self.pause = (self.pause * 2).clamp(AGAIN_PAUSE_MIN, AGAIN_PAUSE_MAX);
-        tokio::select! {
-            () = sleep(self.pause) => None,
-            signal = self.signals.next() => Some(signal),
+        match rest(&mut self.signals, self.pause).await {
+            Err(Miss::Signal(signal)) => Some(signal),
+            _ => None,
         }
     }
 
@@ -346,7 +389,9 @@ async fn open(client: &Client, plan: &Plan) -> Result<(Session, Option<Tether>),
     let session = match timeout(PATIENCE, &mut opening).await {
         Ok(session) => session?,
         Err(_) => {
-            paint::say("waiting for the group to open a session");
+            if plan.output == Output::Text {
+                paint::say("waiting for the group to open a session");
+            }
             opening.await?
         }
     };

@@ -43,8 +43,8 @@ impl Guard {
 pub struct End {
     /// Of the command; none if it never ran.
     pub status: Option<Status>,
-    /// The grant was lost first.
-    pub lost: bool,
+    /// The grant was lost first, and why.
+    pub lost: Option<String>,
     /// The first of our own signals.
     pub signal: Option<Signal>,
     /// The command could not be started.
@@ -61,7 +61,7 @@ struct Progress {
 
 impl Progress {
     fn new() -> Progress {
-        let end = End { status: None, lost: false, signal: None, failed: None };
+        let end = End { status: None, lost: None, signal: None, failed: None };
         Progress { end, last: None, killed: false }
     }
 
@@ -69,12 +69,10 @@ impl Progress {
         // Words come after deeds.
         self.killed = matches!(order, Order::Kill(_));
         self.send(if self.killed { Signal::KILL } else { Signal::TERM }, child);
-        if !std::mem::replace(&mut self.end.lost, true) {
-            let why = match order {
-                Order::Kill(Some(reason)) => format!("the grant is lost ({reason})"),
-                _ => "no renewal came, and the deadline is near".to_owned(),
-            };
+        if self.end.lost.is_none() {
+            let why = why(order);
             paint::say(&format!("{why}; stopping the command"));
+            self.end.lost = Some(why);
         }
     }
 
@@ -85,6 +83,13 @@ impl Progress {
             // A stopped one could not hear it before it is killed.
             child.signal(Signal::CONT);
         }
+    }
+}
+
+fn why(order: &Order) -> String {
+    match order {
+        Order::Kill(Some(reason)) => format!("the grant is lost ({reason})"),
+        _ => "no renewal came, and the deadline is near".to_owned(),
     }
 }
 
@@ -143,7 +148,11 @@ pub async fn nothing(mut watchdog: Watchdog, signals: &mut Signals, notices: &mu
     let mut progress = Progress::new();
     tokio::select! {
         biased;
-        _ = watchdog.next() => progress.end.lost = true,
+        order = watchdog.next() => {
+            let why = why(&order);
+            paint::say(&format!("{why}; holding no more"));
+            progress.end.lost = Some(why);
+        }
         signal = signals.next() => progress.end.signal = Some(signal),
         () = notices.watch() => {}
     }

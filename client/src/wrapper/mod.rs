@@ -14,3 +14,4 @@ pub mod notice;
 mod program;
 pub mod signals;
 pub mod terminal;
+pub mod wait;

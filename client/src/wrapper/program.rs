@@ -1,6 +1,7 @@
 //! Whether a command can be run at all: better known before a grant than after it.
 
 use crate::exit;
+use crate::failure::Failure;
 use rustix::fs::{Access, access};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,10 +9,20 @@ use std::path::{Path, PathBuf};
 /// Looks for a program as `exec` will: a path as it is, a name in PATH.
 ///
 /// # Errors
-/// The shells' exit code, and why.
-pub fn find(program: &OsStr) -> Result<(), (u8, &'static str)> {
+/// With the shells' exit code.
+pub fn find(program: &OsStr) -> Result<(), Failure> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    find_in(program, &path)
+    find_in(program, &path).map_err(|(code, why)| {
+        let words = format!("cannot run {}: {why}", program.display());
+        let failure = Failure::new(code, words);
+        let line = program.to_string_lossy();
+        if code == exit::NOT_FOUND && line.contains(char::is_whitespace) {
+            let quoted = crate::typed::quote(&line);
+            failure.hint(format!("a line for a shell goes to a shell: -- sh -c {quoted}"))
+        } else {
+            failure
+        }
+    })
 }
 
 fn find_in(program: &OsStr, path: &OsStr) -> Result<(), (u8, &'static str)> {

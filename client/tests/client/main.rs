@@ -7,4 +7,6 @@ mod library;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod words;
+#[cfg(test)]
 mod wrapper;

@@ -7,12 +7,13 @@ mod status;
 
 pub use list::{as_json, run as list};
 
-use crate::admin::{Group, Reached, Result};
+use crate::admin::{Group, Reached, Result, known};
 use crate::cli::{MembersArgs, MembersVerb, Output};
 use crate::command::print;
 use quorate_proto::admin::maintenance_client::MaintenanceClient;
 use quorate_proto::admin::{
-    CompactRequest, DrainRequest, RetireRequest, TransferLeadershipRequest, UndrainRequest,
+    CompactRequest, DrainRequest, RetireRequest, StatusRequest, TransferLeadershipRequest,
+    UndrainRequest,
 };
 use serde_json::json;
 
@@ -82,13 +83,25 @@ async fn transfer(group: &Group, to: Option<&str>, output: Output) -> Result<()>
     let target = to.map(|word| group.voter(word)).transpose()?;
     let member_id = target.as_ref().map(|voter| voter.member_id.clone()).unwrap_or_default();
     leader.members().transfer_leadership(TransferLeadershipRequest { member_id }).await?;
-    let (from, to) = (&leader.status.name, target.map(|voter| voter.name));
+    let from = &leader.status.name;
+    let to = match target {
+        Some(voter) => Some(voter.name),
+        None => successor(leader).await,
+    };
     print(&[match (output, to) {
         (Output::Json, to) => json!({ "from": from, "to": to }).to_string(),
         (Output::Text, Some(to)) => format!("{from} handed leadership to {to}"),
         (Output::Text, None) => format!("{from} handed leadership over"),
     }]);
     Ok(())
+}
+
+/// Who leads now, by the one that led before; none if it does not know yet.
+async fn successor(before: &Reached) -> Option<String> {
+    let status = before.members().status(StatusRequest::default()).await.ok()?.into_inner();
+    let own = &before.status.member_id;
+    let leader = known(&status).find(|one| one.member_id == status.leader_id)?;
+    (leader.member_id != *own).then(|| leader.name.clone())
 }
 
 async fn compact(one: &Reached, output: Output) -> Result<()> {

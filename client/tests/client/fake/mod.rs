@@ -52,6 +52,8 @@ pub struct State {
     pub alive_at_tether_end: Option<usize>,
     /// Resumes that are done, and whose answer is lost.
     pub swallow_resumes: u64,
+    /// Nothing is granted, for so long by its own words.
+    pub hold_off_ms: u64,
 }
 
 impl State {
@@ -64,6 +66,9 @@ impl State {
     /// Grants the name to its first claim, if that has no token yet.
     fn grant(&mut self, name: &str) {
         let Some(claim) = self.names.get(name).and_then(VecDeque::front) else { return };
+        if self.hold_off_ms > 0 {
+            return;
+        }
         let session = &self.sessions[&claim.key];
         let (ttl_ms, session_id, generation) = (session.ttl_ms, session.id, session.generation);
         let fresh = claim.token == 0;
@@ -80,6 +85,18 @@ impl State {
         let granted =
             v1::Granted { token, deadline_boottime_ns, session_id, generation, valid_for_ms };
         tell(claim, claim_event::Event::Granted(granted));
+    }
+
+    /// Whoever is first, if that has a token.
+    fn holder(&self, name: &str) -> Option<v1::Holder> {
+        let claim = self.names.get(name)?.front().filter(|claim| claim.token > 0)?;
+        let session_id = self.sessions[&claim.key].id;
+        Some(v1::Holder { session_id, token: claim.token, ..v1::Holder::default() })
+    }
+
+    fn info(&self, name: &str) -> v1::NameInfo {
+        let (kind, holder) = (v1::Kind::Lock.into(), self.holder(name));
+        v1::NameInfo { name: name.to_owned(), kind, holder, waiters: Vec::new() }
     }
 
     fn release(&mut self, name: &str, key: &[u8], request_id: u64) {
@@ -201,6 +218,7 @@ impl Sidecar {
                 let fake = Fake { state: Arc::clone(&state) };
                 let server = tonic::transport::Server::builder()
                     .add_service(v1::sessions_server::SessionsServer::new(fake.clone()))
+                    .add_service(v1::status_server::StatusServer::new(fake.clone()))
                     .add_service(v1::locks_server::LocksServer::new(fake.clone()))
                     .add_service(v1::elections_server::ElectionsServer::new(fake))
                     .serve_with_incoming(incoming);

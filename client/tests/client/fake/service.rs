@@ -153,11 +153,13 @@ impl Fake {
             return Err(refused("SESSION_MOVED", session.generation));
         }
         state.holds.push((asked.request_id, asked.lowest_unacked));
+        let (holder, held_off) = (state.holder(&asked.name), state.hold_off_ms > 0);
         let queue = state.names.entry(asked.name.clone()).or_default();
         let same = |c: &Claim| c.key == asked.key && c.request_id == asked.request_id;
         let at = queue.iter().position(same);
-        if at.is_none() && asked.r#try && !queue.is_empty() {
-            let taken = v1::NotAcquired { holder: Some(v1::Holder::default()) };
+        let is_taken = !queue.is_empty();
+        if at.is_none() && asked.r#try && (is_taken || held_off) {
+            let taken = v1::NotAcquired { holder };
             let event = Some(claim_event::Event::NotAcquired(taken));
             items.send(Ok(v1::ClaimEvent { event })).unwrap();
             return Ok(Response::new(Answers::new(answers)));
@@ -212,8 +214,14 @@ impl Locks for Fake {
         unimplemented()
     }
 
-    async fn get(&self, _: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
-        Ok(Response::new(v1::GetResponse { name: None }))
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::GetResponse>, Status> {
+        let name = request.into_inner().name;
+        let state = self.state.lock().unwrap();
+        let info = state.names.contains_key(&name).then(|| state.info(&name));
+        Ok(Response::new(v1::GetResponse { name: info }))
     }
 
     async fn list(
@@ -221,13 +229,22 @@ impl Locks for Fake {
         _: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
         let state = self.state.lock().unwrap();
-        let names = state.names.iter().map(|(name, queue)| {
-            let token = queue.front().map_or(0, |claim| claim.token);
-            let holder = Some(v1::Holder { token, ..v1::Holder::default() });
-            let kind = v1::Kind::Lock.into();
-            v1::NameInfo { name: name.clone(), kind, holder, waiters: Vec::new() }
-        });
+        let names = state.names.keys().map(|name| state.info(name));
         Ok(Response::new(v1::ListResponse { names: names.collect() }))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::status_server::Status for Fake {
+    async fn get(
+        &self,
+        _: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let state = self.state.lock().unwrap();
+        let (hold_off_ms, sessions) = (state.hold_off_ms, state.sessions.len());
+        let sessions = u64::try_from(sessions).unwrap();
+        let status = v1::StatusResponse { hold_off_ms, sessions, names: 1, ..Default::default() };
+        Ok(Response::new(status))
     }
 }
 
