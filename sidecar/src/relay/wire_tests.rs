@@ -26,7 +26,7 @@ fn every_word_goes_there_and_back() {
 }
 
 fn back(relayed: &Relayed) -> Vec<Heard> {
-    events(relayed).into_iter().map(|event| from_event(event).unwrap()).collect()
+    events(relayed).map(|event| from_event(event).unwrap()).collect()
 }
 
 #[test]

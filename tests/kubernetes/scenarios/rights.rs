@@ -213,7 +213,7 @@ mod tests {
         let (get, apply) = (line("get", SYSTEM, 200), line("patch", "user", 201));
         assert_eq!(judged(&[get.clone(), apply.clone()]), Ok(3));
         let wrong = |lines: &[Value]| judged(lines).expect_err("it is wrong");
-        assert!(wrong(&[apply.clone()]).contains("own.yaml grants get /secrets"));
+        assert!(wrong(std::slice::from_ref(&apply)).contains("own.yaml grants get /secrets"));
         let patched = line("patch", "user", 200);
         assert!(wrong(&[get.clone(), patched]).contains("watched.yaml grants create /secrets"));
         let elsewhere = line("get", "user", 200);
