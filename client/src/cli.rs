@@ -210,6 +210,14 @@ pub enum MembersVerb {
     /// How each member is: role, log, tokens
     Status,
 
+    /// Found a group: every member that --admin names votes in it
+    ///
+    /// For sidecars with blank data directories, on hosts of your own: `quorate dev` and the
+    /// operator on Kubernetes found theirs themselves. All of them have to answer.
+    #[command(after_long_help = "Example:
+  quorate members bootstrap --admin a=10.0.0.1:7402,b=10.0.0.2:7402,c=10.0.0.3:7402")]
+    Bootstrap,
+
     /// Make this the membership: answered once it is committed
     ///
     /// A member is named by its name, its id, or NAME=ID. A new voter has to be a learner first,

@@ -184,3 +184,41 @@ fn members_that_cannot_vote_start_and_live_and_are_not_ready() {
         assert!(!pods.status(2).await.caught_up);
     });
 }
+
+#[test]
+fn a_group_is_founded_by_the_command() {
+    let scratch = Scratch::new("founded").expect("scratch");
+    let mut pods = Pods::new(scratch.path());
+    block_on(async {
+        for member in 0..MEMBERS {
+            pods.start(member).await;
+        }
+        let place = |member: usize| format!("{}=127.0.0.1:{}", name(member), pods.ports[member][1]);
+        let admin: Vec<String> = (0..MEMBERS).map(place).collect();
+        let tls = pods.files("operator");
+        let found = |admin: &[String]| {
+            let mut command = Command::new(binary("quorate").expect("built"));
+            command.args(["members", "bootstrap", "--cluster", pods::CLUSTER, "--admin"]);
+            command.arg(admin.join(","));
+            command.arg("--tls-cert").arg(&tls.cert).arg("--tls-key").arg(&tls.key);
+            command.arg("--tls-ca").arg(&tls.ca);
+            let output = command.output().expect("it starts");
+            let said =
+                String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            (output.status.code(), said)
+        };
+        let nobody = [admin[0].clone(), "gone=127.0.0.1:1".to_owned()];
+        let (code, said) = found(&nobody);
+        assert_eq!(code, Some(69), "{said}");
+        assert!(said.contains("gone=127.0.0.1:1 does not answer"), "{said}");
+        let (code, said) = found(&admin);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(" is founded by "), "{said}");
+        for member in 0..MEMBERS {
+            pods.until(member, "/readyz", 200).await;
+        }
+        let (code, said) = found(&admin);
+        assert_eq!(code, Some(69), "{said}");
+        assert!(said.contains("is not blank"), "{said}");
+    });
+}

@@ -5,7 +5,8 @@ use crate::process::{QUORATE, Scratch, Wrapper};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{ChildStderr, Command, Stdio};
 
 /// Where nothing can be written.
@@ -220,4 +221,40 @@ fn json_before_a_verb_of_a_sibling_is_no_silence() {
     let words = ["--output", "json", "wal", "inspect", "."];
     let (code, errors) = ended(&mut quorate(&sidecar, &words));
     assert!(code == 64 && errors.contains("writes no JSON"), "{errors}");
+}
+
+#[test]
+fn watch_speaks_of_locks_and_of_broken_connections() {
+    let scratch = Scratch::new();
+    let mut sidecar = Sidecar::start(&scratch.0);
+    let mut holder = Wrapper::start(&sidecar, &["lock", "a"]);
+    assert_eq!(holder.line(), "1");
+    let mut watcher = Wrapper::start(&sidecar, &["watch", "a"]);
+    let mut errors = errors(&mut watcher);
+    assert_eq!(watcher.line(), "session 1 holds it, token 1");
+    sidecar.down();
+    let words = "quorate: the connection to the sidecar broke; observing again";
+    assert_eq!(line(&mut errors), words);
+    watcher.kill(false);
+    watcher.child.wait().unwrap();
+    holder.kill(false);
+    holder.child.wait().unwrap();
+}
+
+#[test]
+fn a_tls_port_without_certificates_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // What a TLS port answers to anything else: a fatal alert.
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&[0x15, 3, 3, 0, 2, 2, 10]).unwrap();
+        drop(stream.read(&mut [0; 64]));
+    });
+    let mut command = Command::new(QUORATE);
+    let (code, errors) = ended(command.args(["members", "status", "--admin", &address]));
+    server.join().unwrap();
+    assert_eq!(code, 69);
+    assert!(errors.contains("--tls-cert, --tls-key, --tls-ca"), "{errors}");
+    assert!(!errors.contains("say where they are"), "{errors}");
 }

@@ -1,5 +1,6 @@
 //! `quorate members`: who they are, how they are, and what may be done to them.
 
+mod bootstrap;
 mod change;
 mod list;
 mod recover;
@@ -36,6 +37,7 @@ pub async fn administer(args: MembersArgs, output: Output) -> Result<()> {
             status::show(&group, output);
             Ok(())
         }
+        MembersVerb::Bootstrap => bootstrap::run(&group, output).await,
         MembersVerb::Change(args) => change::run(&group, &args, output).await,
         MembersVerb::Transfer { to } => transfer(&group, to.as_deref(), output).await,
         MembersVerb::Drain { member } => {

@@ -5,7 +5,7 @@ use crate::process::is_gone;
 use quorate_proto::v1::elections_server::Elections;
 use quorate_proto::v1::locks_server::Locks;
 use quorate_proto::v1::sessions_server::Sessions;
-use quorate_proto::v1::{self, claim_event, session_event};
+use quorate_proto::v1::{self, claim_event, leader_event, session_event};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -284,10 +284,19 @@ impl Elections for Fake {
 
     type ObserveStream = Answers<v1::LeaderEvent>;
 
+    /// The present state, and nothing more for as long as the connection.
     async fn observe(
         &self,
-        _: Request<v1::ObserveRequest>,
+        request: Request<v1::ObserveRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
-        unimplemented()
+        let (items, answers) = mpsc::unbounded_channel();
+        let holder = self.state.lock().unwrap().holder(&request.into_inner().name);
+        let event = match holder {
+            Some(holder) => leader_event::Event::Leader(holder),
+            None => leader_event::Event::Nobody(v1::Nobody {}),
+        };
+        items.send(Ok(v1::LeaderEvent { event: Some(event) })).unwrap();
+        tokio::spawn(async move { items.closed().await });
+        Ok(Response::new(Answers::new(answers)))
     }
 }
