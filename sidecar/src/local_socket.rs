@@ -337,10 +337,15 @@ impl LocalStream {
             info.uid = Some(credentials.uid());
             // 0: of a process namespace that is not seen from here.
             info.pid = credentials.pid().filter(|pid| *pid > 0);
-            // Gone already, if there is no such process. Had its number gone to another one
+            // Where the system does not tell, by the number. Had that gone to another process
             // meanwhile, we would hold that one, and not call this one dead before it: the safe
             // side.
-            if let Some(Ok(process)) = info.pid.map(Process::open) {
+            let peer = Process::of_peer(stream).or_else(|why| match info.pid {
+                Some(pid) => Process::open(pid),
+                None => Err(why),
+            });
+            // None: gone already.
+            if let Ok(process) = peer {
                 stillborn = process.is_none();
                 info.process = process;
             }

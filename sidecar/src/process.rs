@@ -1,11 +1,12 @@
 //! A process, held by its pidfd: it can be asked about, awaited and signalled, and is never
 //! mistaken for another one that got its number.
 
+use nix::sys::socket::{getsockopt, sockopt::PeerPidfd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -26,6 +27,19 @@ impl Process {
         match pidfd_open(pid, PidfdFlags::NONBLOCK) {
             Ok(fd) => Ok(Some(Process { fd: Arc::new(fd) })),
             Err(Errno::SRCH) => Ok(None),
+            Err(why) => Err(why.into()),
+        }
+    }
+
+    /// Takes hold of the process that connected this socket, also one in a process namespace that
+    /// is not seen from here, as in another container of a pod; none if it is gone already.
+    ///
+    /// # Errors
+    /// The system does not tell: before Linux 6.5 it cannot.
+    pub fn of_peer(socket: &impl AsFd) -> io::Result<Option<Process>> {
+        match getsockopt(socket, PeerPidfd) {
+            Ok(fd) => Ok(Some(Process { fd: Arc::new(fd) })),
+            Err(nix::errno::Errno::ESRCH) => Ok(None),
             Err(why) => Err(why.into()),
         }
     }

@@ -37,8 +37,8 @@ builds Kubernetes, which takes ten minutes.";
 const DEMO_END: &str = "\
 What the table measures:
   group gap    the longest time in which clients at some pod that was not broken got nothing done
-  next leads   from the fault until another application leads: one that was killed is waited for
-               as long as its time to live, five seconds, since nobody else can see it end
+  next leads   from the fault until another application leads: one whose node is cut off is waited
+               for as long as its time to live, five seconds, since nobody can see it end
   Ready after  until the RaftCluster is as its spec wants it
 
 The exit code is 0 only if every promise was kept: one leader at a time, tokens only rise, nothing

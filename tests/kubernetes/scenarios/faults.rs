@@ -17,6 +17,9 @@ pub(super) const FAILOVER_MAX: u64 = 1_500_000_000;
 const FAILOVER_P50: u64 = 50_000_000;
 /// Samples of a machine that stood still are taken again, so often.
 const AGAIN_MAX: usize = 3;
+/// An end that the sidecar sees frees the name within this, in s, with all that reading logs
+/// takes; else a TTL passes.
+const SEEN_MAX: f64 = 3.0;
 /// How long a node is cut off.
 const CUT: Duration = Duration::from_secs(20);
 
@@ -89,6 +92,9 @@ pub(super) async fn application(stage: &Stage) -> Result<String, String> {
     })
     .await?;
     let led = seconds(begun);
+    if led > SEEN_MAX {
+        return Err(format!("{by} led {led:.1} s later: nobody saw {name} end"));
+    }
     space.settled(3).await?;
     let sidecar = space.pod(&name).await?.restarts("quorate");
     if sidecar != pod.restarts("quorate") {

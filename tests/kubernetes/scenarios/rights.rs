@@ -128,8 +128,8 @@ fn none_idle(granted: &Granted, used: &Granted) -> Result<(), String> {
         if !idle.is_empty() {
             let idle = idle.join(", ");
             return Err(format!(
-                "files/rules/{file}, or the webhook's role, grants {idle}, and the operator did \
-                 not need it: take it out, or say in scenarios/rights.rs why it stays"
+                "files/rules/{file} grants {idle}, and the operator did not need it: take it out, \
+                 or say in scenarios/rights.rs why it stays"
             ));
         }
     }
@@ -147,6 +147,7 @@ async fn roles(stage: &Stage) -> Result<Granted, String> {
         Ok::<_, String>(granted(&role.ok_or_else(|| format!("there is no {path}"))?))
     };
     let own = role(&format!("namespaces/{SYSTEM}/roles/quorate-operator-own")).await?;
+    // Its second role is as much as everywhere.
     let mut watched = role("clusterroles/quorate-operator").await?;
     watched.extend(role("clusterroles/quorate-operator-webhook").await?);
     Ok(Granted { own, watched })
