@@ -110,25 +110,34 @@ impl Context {
     /// The API server's.
     pub async fn stale(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, kube::Error> {
         let namespace = wanted.cluster.namespace().unwrap_or_default();
-        let mut stale = Vec::new();
         let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
-        for service in [wanted.service(), wanted.client_service()] {
-            let live = services.get_opt(&service.name_any()).await?;
-            self.compare(wanted, &service, live.as_ref(), &mut stale);
-        }
-        let led = services.get_opt(&wanted.leader()).await?;
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let (peers, clients, map) =
+            (wanted.service(), wanted.client_service(), wanted.config_map());
+        let [to_peers, to_clients, settings] =
+            [peers.name_any(), clients.name_any(), map.name_any()];
+        let leader = wanted.leader();
+        let [(_, of_members), (_, of_clients)] = certificates(wanted);
+        // All at once: each is a way to the API server and back, in every pass.
+        let (live_peers, live_clients, led, live_map, members, attached) = tokio::try_join!(
+            services.get_opt(&to_peers),
+            services.get_opt(&to_clients),
+            services.get_opt(&leader),
+            maps.get_opt(&settings),
+            secrets.get_opt(&of_members),
+            secrets.get_opt(&of_clients),
+        )?;
+        let mut stale = Vec::new();
+        self.compare(wanted, &peers, live_peers.as_ref(), &mut stale);
+        self.compare(wanted, &clients, live_clients.as_ref(), &mut stale);
         let led = led.filter(|live| is_owned(live, wanted));
         match wanted.leader_service() {
             Some(service) => self.compare(wanted, &service, led.as_ref(), &mut stale),
             None => stale.extend(led.as_ref().map(kind)),
         }
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        let map = wanted.config_map();
-        let live = maps.get_opt(&map.name_any()).await?;
-        self.compare(wanted, &map, live.as_ref(), &mut stale);
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-        for (_, name) in certificates(wanted) {
-            let secret = secrets.get_opt(&name).await?;
+        self.compare(wanted, &map, live_map.as_ref(), &mut stale);
+        for (name, secret) in [(of_members, members), (of_clients, attached)] {
             let good = secret.filter(|secret| self.is_good(secret, wanted));
             let kind = format!("Secret {name}");
             let same = good.is_some_and(|live| {
