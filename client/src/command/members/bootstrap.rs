@@ -22,7 +22,7 @@ pub async fn run(group: &Group, output: Output) -> Result<()> {
         name: one.status.name.clone(),
     };
     let voters: Vec<Voter> = founders.iter().map(voter).collect();
-    let (cluster_id, (epoch, last_n)) = (cluster()?.to_vec(), life(SystemTime::now()));
+    let (cluster_id, (epoch, last_n)) = (super::new_cluster()?.to_vec(), life(SystemTime::now()));
     let member_id = voters[0].member_id.clone();
     let cluster = hexadecimal(&cluster_id);
     let request = BootstrapRequest { cluster_id, member_id, voters: voters.clone(), epoch, last_n };
@@ -59,16 +59,6 @@ fn founders(group: &Group) -> Result<Vec<&Reached>> {
         }
     }
     Ok(group.reached.iter().collect())
-}
-
-fn cluster() -> Result<[u8; 16]> {
-    let mut id = [0; 16];
-    let filled = rustix::rand::getrandom(&mut id[..], rustix::rand::GetRandomFlags::empty());
-    if filled == Ok(16) && id != [0; 16] {
-        Ok(id)
-    } else {
-        Err(Failure::unavailable("the system gives no random bytes"))
-    }
 }
 
 fn life(now: SystemTime) -> (u32, u64) {

@@ -8,7 +8,7 @@ mod status;
 
 pub use list::{as_json, run as list};
 
-use crate::admin::{Group, Reached, Result, known};
+use crate::admin::{Failure, Group, Reached, Result, known};
 use crate::cli::{MembersArgs, MembersVerb, Output};
 use crate::command::print;
 use quorate_proto::admin::maintenance_client::MaintenanceClient;
@@ -69,6 +69,17 @@ pub async fn administer(args: MembersArgs, output: Output) -> Result<()> {
         MembersVerb::ConfirmStopped { i_understand } => {
             recover::confirm_stopped(&group, i_understand.as_deref(), output).await
         }
+    }
+}
+
+/// The identity of a group that begins.
+fn new_cluster() -> Result<[u8; 16]> {
+    let mut id = [0; 16];
+    let filled = rustix::rand::getrandom(&mut id[..], rustix::rand::GetRandomFlags::empty());
+    if filled == Ok(16) && id != [0; 16] {
+        Ok(id)
+    } else {
+        Err(Failure::unavailable("the system gives no random bytes"))
     }
 }
 

@@ -23,11 +23,7 @@ pub async fn run(group: &Group, args: &RecoverArgs, output: Output) -> Result<()
              say:\n  --i-understand \"{words}\""
         )));
     }
-    let mut new = [0; 16];
-    let filled = rustix::rand::getrandom(&mut new[..], rustix::rand::GetRandomFlags::empty());
-    if filled != Ok(16) {
-        return Err(Failure::unavailable("the system gives no random bytes"));
-    }
+    let new = super::new_cluster()?;
     let stopped = args.confirm_old_members_stopped;
     let hold_off_ms = u64::try_from(args.hold_off.as_millis()).unwrap_or(u64::MAX);
     let hold_off_ms = if stopped { 0 } else { hold_off_ms };
