@@ -16,8 +16,9 @@ Runs the product's own code on simulated clocks, disks and networks, and checks 
 
   quorate-simulate --minutes M [--from S] [--seconds T] [--report]
       every kept seed, then fresh ones for M minutes; S is from the clock if it is not given
-  quorate-simulate --seeds N [--from S] [--seconds T] [--report]
-      N seeds from S on (60 from 1), each of T simulated seconds (125)
+  quorate-simulate --seeds N [--from S | --fresh] [--seconds T] [--report]
+      N seeds from S on (60 from 1), each of T simulated seconds (125); --fresh: every kept
+      seed, then N that nobody ran before
   quorate-simulate --seed S [--seconds T] [--trace]
       one seed; --trace prints everything that happens
 
@@ -38,6 +39,7 @@ enum Length {
 struct Options {
     length: Length,
     from: Option<u64>,
+    fresh: bool,
     seconds: u64,
     trace: bool,
     single: bool,
@@ -48,6 +50,7 @@ fn options() -> Result<Options, String> {
     let mut options = Options {
         length: Length::Seeds(60),
         from: None,
+        fresh: false,
         seconds: 125,
         trace: false,
         single: false,
@@ -63,6 +66,7 @@ fn options() -> Result<Options, String> {
             "--seeds" => options.length = Length::Seeds(number("--seeds")?.max(1)),
             "--minutes" => options.length = Length::Minutes(number("--minutes")?.max(1)),
             "--from" => options.from = Some(number("--from")?),
+            "--fresh" => options.fresh = true,
             "--seconds" => options.seconds = number("--seconds")?,
             "--seed" => {
                 options.from = Some(number("--seed")?);
@@ -76,6 +80,10 @@ fn options() -> Result<Options, String> {
     if options.seconds < 30 {
         return Err(format!("--seconds is {}; at least 30 are needed", options.seconds));
     }
+    if options.fresh && options.from.is_some() {
+        return Err("--fresh takes its first seed from the clock, --from gives it".to_owned());
+    }
+    options.fresh |= matches!(options.length, Length::Minutes(_));
     Ok(options)
 }
 
@@ -98,9 +106,9 @@ impl<'a> Runs<'a> {
             // Room for every seed of a run before the next second's.
             now.as_secs() * 100_000
         };
-        let (from, kept) = match options.length {
-            Length::Seeds(_) => (options.from.unwrap_or(1), 0),
-            Length::Minutes(_) => (options.from.unwrap_or_else(fresh), KEPT.len()),
+        let (from, kept) = match options.fresh {
+            false => (options.from.unwrap_or(1), 0),
+            true => (options.from.unwrap_or_else(fresh), KEPT.len()),
         };
         let totals = Mutex::new(Totals::default());
         let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -129,8 +137,7 @@ impl<'a> Runs<'a> {
         let begun = Instant::now();
         while let Some(seed) = self.seed() {
             let report = run_seed(seed, self.options.seconds, self.options.trace);
-            let many = matches!(self.options.length, Length::Minutes(_));
-            let again = (many && seed.is_multiple_of(TWICE_EVERY))
+            let again = (self.options.fresh && seed.is_multiple_of(TWICE_EVERY))
                 .then(|| run_seed(seed, self.options.seconds, false).trace);
             let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
             if again.is_some_and(|again| again != report.trace) {
@@ -162,7 +169,7 @@ impl<'a> Runs<'a> {
 
 fn run_all(options: &Options) -> Totals {
     let runs = Runs::new(options);
-    if matches!(options.length, Length::Minutes(_)) {
+    if options.fresh {
         eprintln!("fresh seeds from {}", runs.from);
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -214,6 +221,7 @@ fn main() -> ExitCode {
     }
     let missing = match options.length {
         _ if options.single => Vec::new(),
+        Length::Seeds(seeds) if options.fresh => totals.missing(&Bars::of_fresh_seeds(seeds)),
         Length::Seeds(seeds) => totals.missing(&Bars::of_seeds(seeds)),
         Length::Minutes(minutes) => totals.missing(&Bars::of_minutes(minutes)),
     };

@@ -73,7 +73,7 @@ pub const LEVELS: &[Level] = &[
         "simulate",
         "the simulator finds nothing",
         program::simulate,
-        &["--minutes", "5"],
+        &["--seeds", "3000", "--fresh"],
         &["--minutes", "20"],
     ),
     system(

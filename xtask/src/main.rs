@@ -21,6 +21,7 @@ mod style;
 mod test;
 mod tidy;
 mod unit;
+mod watch;
 mod zoo;
 
 use std::process::ExitCode;

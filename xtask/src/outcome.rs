@@ -26,6 +26,9 @@ impl std::fmt::Display for Tally {
     }
 }
 
+/// So many lines of a level's words are said again.
+const LAST_LINES: usize = 16;
+
 /// The counts of a level, and a word about it: a figure, or what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -51,5 +54,26 @@ impl Outcome {
     /// From a list of faults; none is a pass.
     pub fn of_faults(figure: String, faults: Vec<String>) -> Outcome {
         Outcome::of(if faults.is_empty() { Ok(figure) } else { Err(faults.join("\n")) })
+    }
+
+    /// The end of the words, to be said again where people look first: a log is often cut to its
+    /// last page.
+    pub fn last_lines(&self) -> Vec<&str> {
+        let lines: Vec<&str> = self.words.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_words_the_last_are_said_again() {
+        let many: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+        let outcome = Outcome::of(Err(many.join("\n")));
+        assert_eq!(outcome.last_lines().first(), Some(&"24"));
+        assert_eq!(outcome.last_lines().len(), LAST_LINES);
+        assert_eq!(Outcome::skipped("root").last_lines(), ["skipped: needs root"]);
     }
 }

@@ -3,10 +3,10 @@
 
 use crate::cargo;
 use crate::outcome::Outcome;
-use std::io::{BufRead as _, BufReader, Write as _};
+use crate::watch::{End, watch};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 /// A program of the project that tests or shows it.
 #[derive(Debug)]
@@ -115,58 +115,23 @@ pub fn judge(name: &str, program: Result<Command, String>, args: &[&str]) -> Out
     match end {
         Ok(End { code: Some(0), .. }) => Outcome::of(Ok(said)),
         Ok(End { code: Some(SKIPPED), needs, .. }) => Outcome::skipped(&needs),
-        Ok(End { how, .. }) => Outcome::of(Err(format!("{said}: {how}"))),
+        Ok(End { how, last, .. }) => {
+            let last = Vec::from(last).join("\n");
+            Outcome::of(Err(format!("{last}\n{said}: {how}").trim_start().to_owned()))
+        }
         Err(why) => Outcome::of(Err(format!("{said}: {why}"))),
     }
-}
-
-struct End {
-    /// `None`: a signal ended it.
-    code: Option<i32>,
-    how: String,
-    needs: String,
-}
-
-/// Runs `command` to its end, passing its stderr on line by line.
-fn watch(command: &mut Command) -> Result<End, String> {
-    let mut child = command.stderr(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
-    let stderr = child.stderr.take().ok_or("its stderr is not a pipe")?;
-    let mut needs = "what it did not name".to_owned();
-    for line in BufReader::new(stderr).split(b'\n') {
-        let line = line.map_err(|e| e.to_string())?;
-        let line = String::from_utf8_lossy(&line);
-        needs = needs_of(&line).unwrap_or(needs);
-        // Nobody to read it is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "{line}");
-    }
-    let status = child.wait().map_err(|e| e.to_string())?;
-    Ok(End { code: status.code(), how: status.to_string(), needs })
-}
-
-fn needs_of(line: &str) -> Option<String> {
-    line.split_once("skipped: needs ").map(|(_, needs)| needs.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> End {
-        watch(Command::new("sh").args(["-c", script])).expect("there is a shell")
-    }
-
     #[test]
-    fn a_program_that_says_what_it_needs_is_skipped() {
-        let end = shell("echo 'quorate-check: skipped: needs root' >&2; exit 77");
-        assert_eq!((end.code, end.needs.as_str()), (Some(SKIPPED), "root"));
-    }
-
-    #[test]
-    fn a_program_that_fails_is_not_skipped() {
-        let end = shell("echo 'skipped: needs root' >&2; exit 3");
-        assert_eq!(end.code, Some(3));
-        assert!(end.how.contains('3'));
-        assert_eq!(shell("kill -9 $$").code, None);
+    fn the_reason_comes_before_the_verdict() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo why >&2; exit 1"]);
+        assert_eq!(judge("sh", Ok(command), &["-c"]).words, "why\nsh -c: exit status: 1");
     }
 
     #[test]

@@ -86,21 +86,22 @@ pub fn run(args: &[&str]) -> Result<ExitCode, String> {
     let strict = std::env::var("CI").is_ok_and(|ci| ci == "true");
     let (begun, mut total, mut failed) = (Instant::now(), Tally::default(), Vec::new());
     for level in chosen(&options) {
-        let tally = run_level(level, &options, strict);
-        if tally.failed > 0 {
-            failed.push(level.name);
+        let outcome = run_level(level, &options, strict);
+        total.add(outcome.tally);
+        if outcome.tally.failed > 0 {
+            failed.push((level.name, outcome));
         }
-        total.add(tally);
     }
     say(&format!("\nall in {}", seconds(begun.elapsed())));
-    if !failed.is_empty() {
-        say(&paint(Tone::Bad, &format!("failed: {}", failed.join(", "))));
+    for (name, outcome) in &failed {
+        say(&paint(Tone::Bad, &format!("failed: {name}")));
+        outcome.last_lines().iter().for_each(|line| say(&format!("  {line}")));
     }
     say(&total.to_string());
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_level(level: &Level, options: &Options, strict: bool) -> Tally {
+fn run_level(level: &Level, options: &Options, strict: bool) -> Outcome {
     say(&paint(Tone::Strong, &format!("\n{}: {}", level.name, level.what)));
     let args = if options.long { level.long } else { level.short };
     let begun = Instant::now();
@@ -109,7 +110,7 @@ fn run_level(level: &Level, options: &Options, strict: bool) -> Tally {
         Err(needs) => Outcome::skipped(&needs),
     };
     report(&outcome, begun.elapsed(), strict);
-    judged(outcome.tally, strict)
+    Outcome { tally: judged(outcome.tally, strict), ..outcome }
 }
 
 fn report(outcome: &Outcome, took: Duration, strict: bool) {
