@@ -5,6 +5,7 @@ use crate::simulator::client::{Client, Deed, News};
 use crate::simulator::world::{Happening, World};
 use quorate_sidecar::agent::CallId;
 use quorate_sidecar::driver::Item;
+use quorate_sidecar::member::Event;
 
 const MICRO: u64 = 1_000;
 
@@ -89,9 +90,9 @@ impl World {
                 Deed::Send(event) => {
                     let node = self.clients[client].node;
                     let boot = self.nodes[node].boot;
-                    let delay = self.random.between(3, 30) * MICRO;
-                    let event = Box::new(event);
-                    self.after(delay, Happening::FromClient { node, boot, event });
+                    let due = self.now + self.random.between(3, 30) * MICRO;
+                    let (due, event) = (self.after_its_call(&event, due), Box::new(event));
+                    self.at(due, Happening::FromClient { node, boot, event });
                 }
                 Deed::Granted(name, session, request, token, floor) => {
                     self.overslept();
@@ -125,6 +126,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// When something arrives that could do so at `due`: calls overtake each other, and nothing
+    /// overtakes its own call, as [`quorate_sidecar::driver::Inbox::client`] has it.
+    fn after_its_call(&mut self, event: &Event, due: u64) -> u64 {
+        let (Event::Call(call, ..) | Event::HalfClose(call) | Event::Gone(call)) = event else {
+            return due;
+        };
+        let arrives = self.arrives.entry(*call).or_default();
+        *arrives = due.max(*arrives);
+        *arrives
     }
 
     fn succeeded(&mut self) {

@@ -157,6 +157,8 @@ pub struct World {
     pub(super) clients: Vec<Client>,
     pub(super) random: Random,
     pub(super) trace: Trace,
+    /// When the last of what clients said about each call arrives.
+    pub(super) arrives: BTreeMap<CallId, u64>,
     /// The newest boot that each member has heard of each other.
     heard: BTreeMap<(MemberId, MemberId), u64>,
     /// A sync of each member's disk that is not disturbed, in ns.
@@ -247,6 +249,7 @@ impl World {
             history: History::default(),
             report: Report::default(),
             success: (0, None),
+            arrives: BTreeMap::new(),
             profile,
             healed: false,
             healed_at: 0,
