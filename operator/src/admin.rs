@@ -64,6 +64,8 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
+    /// Counts the authorities: what was dialled under an earlier one is not kept.
+    generation: u64,
     /// By label: the day on which it is made anew, and how to connect until then.
     tls: BTreeMap<String, (String, TlsConnector)>,
     channels: BTreeMap<String, Channel>,
@@ -96,10 +98,17 @@ impl Admins {
         Ok(connector)
     }
 
+    /// Forgets all certificates and connections: the authority is another one.
+    pub fn renew(&self) {
+        let mut state = self.lock();
+        *state = State { generation: state.generation + 1, ..State::default() };
+    }
+
     async fn channel(&self, target: &Target) -> Result<Channel, String> {
         if let Some(channel) = self.lock().channels.get(&target.uid) {
             return Ok(channel.clone());
         }
+        let generation = self.lock().generation;
         let connector = self.connector(&target.label)?;
         let name = format!("member.{}.quorate", target.label);
         let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
@@ -115,7 +124,10 @@ impl Admins {
         // The address is dialled by ourselves; HTTP wants one.
         let endpoint = Endpoint::from_static("http://sidecar.quorate");
         let channel = endpoint.connect_with_connector(dial).await.map_err(|e| words(&e))?;
-        self.lock().channels.insert(target.uid.clone(), channel.clone());
+        let mut state = self.lock();
+        if state.generation == generation {
+            state.channels.insert(target.uid.clone(), channel.clone());
+        }
         Ok(channel)
     }
 

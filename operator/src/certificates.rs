@@ -1,4 +1,4 @@
-//! One certificate authority of the operator, and what it issues: a certificate for the members of
+//! A certificate authority of the operator, and what it issues: a certificate for the members of
 //! each group, one for its attached sidecars, one for the operator itself towards each of them, and
 //! the webhook's.
 //!
@@ -17,6 +17,8 @@ use rcgen::{
 const LEAF_DAYS: i64 = 90;
 /// How long the authority is.
 const AUTHORITY_DAYS: i64 = 3_650;
+/// It is replaced so long before its end.
+const AUTHORITY_RESERVE_DAYS: i64 = 365;
 /// Clocks differ: what is made today is good since yesterday.
 const SKEW_DAYS: i64 = 1;
 
@@ -44,10 +46,16 @@ fn today() -> Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date()
 }
 
-/// Whether a day (`YYYY-MM-DD`) has come.
+/// Whether a day (`YYYY-MM-DD`) has come; one that cannot be read has.
 #[must_use]
 pub fn is_due(day: &str) -> bool {
-    day.parse::<Date>().is_ok_and(|day| day <= today())
+    day.parse::<Date>().map_or(true, |day| day <= today())
+}
+
+/// The day from which on an authority that is made today is to be replaced, `YYYY-MM-DD`.
+#[must_use]
+pub fn authority_renew_on() -> String {
+    today().saturating_add((AUTHORITY_DAYS - AUTHORITY_RESERVE_DAYS).days()).to_string()
 }
 
 fn valid(params: &mut CertificateParams, days: i64) {

@@ -4,8 +4,9 @@
 //! everything is applied once more, which changes nothing where it is as wanted.
 
 use crate::admin::Admins;
+use crate::authority::Current;
 use crate::build::{ATTACH_SETTINGS, Wanted, hash};
-use crate::certificates::{Authority, is_due};
+use crate::certificates::is_due;
 use crate::lease::Hold;
 use crate::observed::Route;
 use k8s_openapi::NamespaceResourceScope;
@@ -19,13 +20,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The field manager of what the operator applies.
 pub const MANAGER: &str = "quorate-operator";
 /// On a Secret with a certificate: the day from which on it is made anew.
 const RENEW_ON: &str = "quorate.dev/renew-on";
-/// On a Secret with a certificate: the authority, as a hash.
+/// On a Secret with a certificate: who signed it, and who is trusted, as a hash.
 const AUTHORITY: &str = "quorate.dev/authority";
 
 /// On a Secret with a certificate: what is in it beside the certificate, as a hash.
@@ -40,7 +41,7 @@ pub struct Context {
     /// The sidecar image of this release.
     pub image: String,
     /// Vouches for all groups.
-    pub authority: Arc<Authority>,
+    pub authority: Current,
     /// Whether this process may act.
     pub hold: Hold,
     applied: Mutex<BTreeMap<String, Mark>>,
@@ -60,7 +61,7 @@ impl Context {
         client: Client,
         admins: Admins,
         image: String,
-        authority: Arc<Authority>,
+        authority: Current,
         hold: Hold,
     ) -> Context {
         Context { client, admins, image, authority, hold, applied: Mutex::default() }
@@ -167,7 +168,23 @@ impl Context {
         let ours = is_owned(secret, wanted);
         let due = told.get(RENEW_ON).is_none_or(|day| is_due(day));
         let made_for = told.get(MADE_FOR) == Some(&hash(&wanted.certified()));
-        ours && !due && made_for && told.get(AUTHORITY) == Some(&hash(&self.authority.cert))
+        ours && !due && made_for && told.get(AUTHORITY) == Some(&self.authority.get().mark())
+    }
+
+    /// Whether both Secrets of a resource are of who signs and who is trusted now; `None`: one of
+    /// them is not there.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn is_certified(&self, wanted: &Wanted<'_>) -> Result<Option<bool>, kube::Error> {
+        let namespace = wanted.cluster.namespace().unwrap_or_default();
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let (now, mut all) = (self.authority.get().mark(), true);
+        for (_, name) in certificates(wanted) {
+            let Some(secret) = secrets.get_opt(&name).await? else { return Ok(None) };
+            all &= secret.annotations().get(AUTHORITY) == Some(&now);
+        }
+        Ok(Some(all))
     }
 
     /// Makes the plain objects as wanted. Certificates stay as long as they are good.
@@ -175,18 +192,29 @@ impl Context {
     /// # Errors
     /// The API server's, or the cryptography's in words.
     pub async fn settle(&self, wanted: &Wanted<'_>) -> Result<(), String> {
+        // First of all: nothing that is wrong with the others keeps old trust alive.
+        self.settle_certificates(wanted).await?;
         for service in [wanted.service(), wanted.client_service()] {
             self.put(wanted, &service).await?;
         }
         self.settle_leader(wanted).await?;
-        self.put(wanted, &wanted.config_map()).await?;
+        self.put(wanted, &wanted.config_map()).await
+    }
+
+    async fn settle_certificates(&self, wanted: &Wanted<'_>) -> Result<(), String> {
         let namespace = wanted.cluster.namespace().unwrap_or_default();
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
         for (part, name) in certificates(wanted) {
             let now = secrets.get_opt(&name).await.map_err(|e| e.to_string())?;
+            // A write that was held up must not bring back what was trusted when it began.
+            let version = now.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
             let live = match now.filter(|secret| self.is_good(secret, wanted)) {
                 Some(secret) => secret,
-                None => self.apply(wanted, &self.secret(wanted, part, &name)?).await?,
+                None => {
+                    let mut secret = self.secret(wanted, part, &name)?;
+                    secret.metadata.resource_version = version;
+                    self.apply(wanted, &secret).await?
+                }
             };
             let mark = mark(&wanted.certified(), &live);
             self.mark(wanted, &format!("Secret {name}"), mark);
@@ -239,7 +267,8 @@ impl Context {
     }
 
     fn secret(&self, wanted: &Wanted, part: &str, name: &str) -> Result<Secret, String> {
-        let issued = self.authority.issue(part, &wanted.certificate_label());
+        let trust = self.authority.get();
+        let issued = trust.signer.issue(part, &wanted.certificate_label());
         let issued = issued.map_err(|error| error.to_string())?;
         let mut secret = Secret {
             metadata: wanted.config_map().metadata,
@@ -247,7 +276,7 @@ impl Context {
             string_data: Some(BTreeMap::from([
                 ("tls.crt".to_owned(), issued.cert),
                 ("tls.key".to_owned(), issued.key),
-                ("ca.crt".to_owned(), self.authority.cert.clone()),
+                ("ca.crt".to_owned(), trust.bundle()),
             ])),
             ..Secret::default()
         };
@@ -257,7 +286,7 @@ impl Context {
             secret.string_data.get_or_insert_default().extend([settings]);
         }
         secret.annotations_mut().insert(RENEW_ON.to_owned(), issued.renew_on);
-        secret.annotations_mut().insert(AUTHORITY.to_owned(), hash(&self.authority.cert));
+        secret.annotations_mut().insert(AUTHORITY.to_owned(), trust.mark());
         secret.annotations_mut().insert(MADE_FOR.to_owned(), hash(&wanted.certified()));
         Ok(secret)
     }

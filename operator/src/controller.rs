@@ -8,6 +8,7 @@ use crate::build::{LABEL_CLUSTER, LABEL_COMPONENT, Wanted};
 use crate::context::Context;
 use crate::crd::{Birth, RaftCluster, RaftClusterStatus};
 use crate::follow::{Follow, Wake};
+use crate::http::Health;
 use crate::observe::{Read, image, observe};
 use crate::observed::{Identity, Observed};
 use crate::plan::plan;
@@ -24,7 +25,7 @@ use kube::runtime::watcher;
 use kube::{Client, Resource as _, ResourceExt as _};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// A resource at rest is looked at again after this, without any sign.
@@ -70,15 +71,17 @@ impl From<kube::Error> for Failed {
 
 /// What a controller carries.
 struct Shared {
-    context: Context,
+    context: Arc<Context>,
     recorder: Recorder,
     report: fn(String),
     follow: Follow,
+    health: Health,
 }
 
-/// Works until `end` comes, in these namespaces; none: in all.
+/// Works until `end` comes, in these namespaces; none: in all. Passes are counted in `health`.
 pub async fn run(
-    context: Context,
+    context: Arc<Context>,
+    health: Health,
     namespaces: &[String],
     report: fn(String),
     end: impl Future<Output = ()> + Send + Sync + Clone + 'static,
@@ -87,7 +90,7 @@ pub async fn run(
     let reporter = Reporter { controller: "quorate-operator".to_owned(), instance: None };
     let recorder = Recorder::new(client.clone(), reporter);
     let follow = Follow::default();
-    let shared = Shared { context, recorder, report, follow: follow.clone() };
+    let shared = Shared { context, recorder, report, follow: follow.clone(), health };
     let shared = Arc::new(shared);
     let scopes: Vec<Option<&str>> = match namespaces {
         [] => vec![None],
@@ -143,7 +146,7 @@ async fn one(
         })
         .reconcile_on(futures_util::stream::poll_fn(move |context| woken.poll_recv(context)))
         .graceful_shutdown_on(end)
-        .run(pass, |_, _, _| Action::requeue(AGAIN), shared)
+        .run(counted, |_, _, _| Action::requeue(AGAIN), shared)
         .for_each(|done| async move {
             if let Err(error) = done {
                 // A resource that was deleted meanwhile is no failure.
@@ -153,6 +156,13 @@ async fn one(
             }
         })
         .await;
+}
+
+async fn counted(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action, Failed> {
+    let begun = Instant::now();
+    let ended = pass(resource, Arc::clone(&shared)).await;
+    shared.health.passed(begun.elapsed(), ended.is_err());
+    ended
 }
 
 /// One pass over one resource.

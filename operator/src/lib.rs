@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod apply;
+pub mod authority;
 pub mod build;
 pub mod certificates;
 pub mod check;
@@ -19,6 +20,7 @@ pub mod lease;
 pub mod observe;
 pub mod observed;
 pub mod plan;
+pub mod rotation;
 pub mod status;
 pub mod step;
 pub mod validate;

@@ -3,14 +3,13 @@
 use clap::{Args, Parser, Subcommand};
 use futures_util::FutureExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
+use kube::api::Api;
 use kube::{Client, Config};
 use quorate_operator::admin::Admins;
-use quorate_operator::certificates::Authority;
+use quorate_operator::authority::{Current, Store};
 use quorate_operator::context::Context;
+use quorate_operator::rotation::{self, Rotation};
 use quorate_operator::{controller, crd, http, inject, lease, webhook};
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,9 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The Secret of the authority, in the operator's namespace.
-const AUTHORITY: &str = "quorate-ca";
-/// How often the webhook looks for it.
+/// How often the webhook looks for an authority, until there is one.
 const AUTHORITY_LOOK: Duration = Duration::from_secs(1);
 
 /// A pass that runs when the operator is asked to end is over within this.
@@ -105,6 +102,12 @@ struct RunArgs {
         value_name = "NAME"
     )]
     webhook_name: String,
+
+    /// While the authority changes, nobody trusts the next or drops the former one sooner than this
+    /// after the Secrets have changed, for attached pods to have read theirs again: the kubelet's
+    /// sync period and its cache, two minutes mostly; at least 30 with a webhook
+    #[arg(long, env = "QUORATE_OPERATOR_CA_SETTLE", default_value_t = 300, value_name = "SECONDS")]
+    ca_settle: u64,
 }
 
 /// The flags of `inject`.
@@ -232,21 +235,27 @@ async fn work(args: RunArgs) -> Result<(), String> {
         held = acquired => held,
         () = &mut ended => return Ok(()),
     };
-    let authority = Arc::new(authority(&client, &args.namespace).await?);
-    let issuer = Arc::clone(&authority);
+    let store = Store::new(&client, &args.namespace);
+    let authority = Current::new(store.open().await?);
+    let issuer = authority.clone();
     let admins = Admins::new(move |label| {
-        let issued = issuer.issue("operator", label).map_err(|error| error.to_string())?;
-        Ok((issued, issuer.cert.clone()))
+        let trust = issuer.get();
+        let issued = trust.signer.issue("operator", label).map_err(|error| error.to_string())?;
+        Ok((issued, trust.bundle()))
     });
-    if args.webhook_listen.is_some() {
-        let (name, authority) = (args.webhook_name.clone(), Arc::clone(&authority));
-        tokio::spawn(webhook::keep_trusted(client.clone(), name, authority, say));
-    }
-    let context = Context::new(client, admins, args.image.clone(), authority, hold);
+    let context = Arc::new(Context::new(client, admins, args.image.clone(), authority, hold));
+    let rotation = Rotation {
+        context: Arc::clone(&context),
+        store,
+        namespaces: args.watch.clone(),
+        webhook: args.webhook_listen.map(|_| args.webhook_name.clone()),
+        settle: Duration::from_secs(args.ca_settle),
+    };
+    tokio::spawn(rotation.run(say));
     say("works".to_owned());
     health.leads();
     let ended = ended.shared();
-    let works = controller::run(context, &args.watch, say, ended.clone());
+    let works = controller::run(context, health, &args.watch, say, ended.clone());
     let asked_long_ago = ended.then(|()| tokio::time::sleep(END_MAX));
     tokio::select! {
         () = works => {}
@@ -285,57 +294,21 @@ async fn serve_webhook(
     health.webhook_wanted();
     let (client, health, args) = (client.clone(), health.clone(), args.clone());
     tokio::spawn(async move {
+        let store = Store::new(&client, &args.namespace);
         let authority = loop {
-            match known_authority(&client, &args.namespace).await {
-                Ok(Some(authority)) => break Arc::new(authority),
+            match store.look().await {
+                Ok(Some((_, trust))) => break Current::new(trust),
                 Ok(None) => {}
                 Err(why) => say(format!("webhook: {why}")),
             }
             tokio::time::sleep(AUTHORITY_LOOK).await;
         };
         health.webhook_serves();
+        tokio::spawn(rotation::follow(store, authority.clone(), say));
         let served = webhook::serve(listener, authority, args.webhook_host, args.image, say);
         if let Err(why) = served.await {
             say(format!("webhook: {why}"));
         }
     });
     Ok(())
-}
-
-/// The authority, if there is one.
-async fn known_authority(client: &Client, namespace: &str) -> Result<Option<Authority>, String> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let failed = |error: String| format!("the Secret {namespace}/{AUTHORITY}: {error}");
-    let found = secrets.get_opt(AUTHORITY).await.map_err(|error| failed(error.to_string()))?;
-    let Some(secret) = found else { return Ok(None) };
-    let data = secret.data.unwrap_or_default();
-    let text = |key: &str| {
-        let bytes = data.get(key).map(|bytes| bytes.0.clone());
-        bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
-            format!("the Secret {namespace}/{AUTHORITY} has no {key}; delete it to begin anew")
-        })
-    };
-    let loaded = Authority::load(text("tls.crt")?, text("tls.key")?);
-    loaded.map(Some).map_err(|error| failed(error.to_string()))
-}
-
-/// The authority of this operator; made once.
-async fn authority(client: &Client, namespace: &str) -> Result<Authority, String> {
-    if let Some(known) = known_authority(client, namespace).await? {
-        return Ok(known);
-    }
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let failed = |error: kube::Error| format!("the Secret {namespace}/{AUTHORITY}: {error}");
-    let authority = Authority::new().map_err(|error| error.to_string())?;
-    let mut secret = Secret {
-        type_: Some("kubernetes.io/tls".to_owned()),
-        string_data: Some(BTreeMap::from([
-            ("tls.crt".to_owned(), authority.cert.clone()),
-            ("tls.key".to_owned(), authority.key.clone()),
-        ])),
-        ..Secret::default()
-    };
-    secret.metadata.name = Some(AUTHORITY.to_owned());
-    secrets.create(&PostParams::default(), &secret).await.map_err(failed)?;
-    Ok(authority)
 }

@@ -105,7 +105,9 @@ pub fn image(resource: &RaftCluster, default: &str) -> String {
     resource.spec.sidecar.image.as_deref().or(told).unwrap_or(default).to_owned()
 }
 
-fn target(pod: &v1::Pod, label: &str) -> Option<Target> {
+/// How to reach a pod of the group with this label in certificates; `None`: it has no address yet.
+#[must_use]
+pub fn target(pod: &v1::Pod, label: &str) -> Option<Target> {
     let ip = pod.status.as_ref()?.pod_ip.as_deref()?;
     let ip = ip.parse().ok()?;
     Some(Target { pod: pod.name_any(), uid: pod.uid()?, ip, label: label.to_owned() })

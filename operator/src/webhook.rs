@@ -1,15 +1,16 @@
 //! The webhook by which the API server has the sidecar added to pods with the label
 //! `quorate.dev/attach`.
 //!
-//! Its certificate is made when it is needed, by the operator's authority, and lives as long as the
-//! process, at most half its life; whoever holds the Lease writes the authority into the
+//! Its certificate is made when it is needed, by the operator's authority, and anew when that is
+//! another one, or at half its life; whoever holds the Lease writes the authority into the
 //! configuration of the webhook, where the API server finds it. Each replica serves, whether it
 //! has the Lease or waits.
 //!
 //! Invariants: what is answered is [`crate::inject::pod`]'s, and nothing is read or written for it;
 //! the configuration is written only where it is not as wanted.
 
-use crate::certificates::{Authority, Issued, is_due};
+use crate::authority::Current;
+use crate::certificates::{Issued, is_due};
 use crate::inject;
 use axum::Router;
 use axum::body::Bytes;
@@ -43,14 +44,14 @@ const HANDSHAKES_MAX: usize = 64;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// After a failed accept (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often the configuration is looked at.
-const LOOK: Duration = Duration::from_secs(60);
 
 type Connection = (TlsStream<TcpStream>, SocketAddr);
 
 /// The webhook's own certificate, made anew in time.
 struct Certificate {
-    authority: Arc<Authority>,
+    authority: Current,
+    /// Of who signed it.
+    mark: String,
     /// The names and addresses at which the API server calls.
     hosts: Vec<String>,
     renew_on: String,
@@ -58,16 +59,18 @@ struct Certificate {
 }
 
 impl Certificate {
-    fn new(authority: Arc<Authority>, hosts: Vec<String>) -> Result<Certificate, String> {
-        let issued = authority.issue_for(&hosts).map_err(|why| why.to_string())?;
+    fn new(authority: Current, hosts: Vec<String>) -> Result<Certificate, String> {
+        let by = authority.get();
+        let mark = by.mark();
+        let issued = by.signer.issue_for(&hosts).map_err(|why| why.to_string())?;
         let config = server(&issued)?;
-        Ok(Certificate { authority, hosts, renew_on: issued.renew_on, config })
+        Ok(Certificate { authority, mark, hosts, renew_on: issued.renew_on, config })
     }
 
     /// The present one.
     fn acceptor(&mut self) -> Result<TlsAcceptor, String> {
-        if is_due(&self.renew_on) {
-            *self = Certificate::new(Arc::clone(&self.authority), self.hosts.clone())?;
+        if is_due(&self.renew_on) || self.mark != self.authority.get().mark() {
+            *self = Certificate::new(self.authority.clone(), self.hosts.clone())?;
         }
         Ok(TlsAcceptor::from(Arc::clone(&self.config)))
     }
@@ -120,8 +123,9 @@ async fn accept(
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     while let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await {
-        let acceptor = certificate.acceptor();
-        let (Ok((stream, address)), Ok(acceptor)) = (listener.accept().await, acceptor) else {
+        // The certificate is that of the moment in which somebody came, however long that took.
+        let accepted = listener.accept().await;
+        let (Ok((stream, address)), Ok(acceptor)) = (accepted, certificate.acceptor()) else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -145,7 +149,7 @@ async fn accept(
 /// The cryptography's, in words.
 pub async fn serve(
     listener: TcpListener,
-    authority: Arc<Authority>,
+    authority: Current,
     hosts: Vec<String>,
     image: String,
     say: fn(String),
@@ -208,33 +212,15 @@ pub fn review(question: &[u8], image: &str) -> Result<Value, String> {
     }))
 }
 
-/// Keeps the authority in the configuration of this name, for as long as the process lives.
-pub async fn keep_trusted(
-    client: Client,
-    name: String,
-    authority: Arc<Authority>,
-    say: fn(String),
-) {
-    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client);
-    let mut said = String::new();
-    loop {
-        let kept = trust(&configurations, &name, &authority.cert).await;
-        if let Err(why) = kept
-            && why != said
-        {
-            say(format!("the webhook is not trusted: MutatingWebhookConfiguration {name}: {why}"));
-            said = why;
-        }
-        sleep(LOOK).await;
-    }
-}
-
-async fn trust(
-    configurations: &Api<MutatingWebhookConfiguration>,
-    name: &str,
-    authority: &str,
-) -> Result<(), String> {
-    let words = |why: kube::Error| why.to_string();
+/// Has the API server trust these certificates, PEM, in the configuration of this name.
+///
+/// # Errors
+/// There is none, or the API server's, in words.
+pub async fn trust(client: &Client, name: &str, authority: &str) -> Result<(), String> {
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let words = |why: kube::Error| {
+        format!("the webhook is not trusted: MutatingWebhookConfiguration {name}: {why}")
+    };
     let mut found = configurations.get(name).await.map_err(words)?;
     let wanted = ByteString(authority.as_bytes().to_vec());
     let mut same = true;

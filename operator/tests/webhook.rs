@@ -1,6 +1,7 @@
 //! The webhook as the API server sees it: over TLS, by the operator's authority, with reviews.
 
 use k8s_openapi::ByteString;
+use quorate_operator::authority::{Current, Trust};
 use quorate_operator::certificates::Authority;
 use quorate_operator::{inject, webhook};
 use rustls::pki_types::pem::PemObject as _;
@@ -85,14 +86,16 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 #[test]
 fn it_proves_who_it_is_and_adds_the_sidecar() {
     block_on(async {
-        let authority = Arc::new(Authority::new().expect("a CA"));
+        let trust = Trust::settled(Authority::new().expect("a CA"));
+        let (former, authority) = (trust.bundle(), Current::new(trust));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let hosts = vec![HOST.to_owned(), "127.0.0.1".to_owned()];
-        let (by, image) = (Arc::clone(&authority), IMAGE.to_owned());
+        let (by, image) = (authority.clone(), IMAGE.to_owned());
+        let current = authority;
         tokio::spawn(webhook::serve(listener, by, hosts, image, |line| eprintln!("{line}")));
         for host in [HOST, "127.0.0.1"] {
-            let answer = body(&connect(address, &authority.cert, host).await.expect("answered"));
+            let answer = body(&connect(address, &former, host).await.expect("answered"));
             assert_eq!(answer["response"]["uid"], "u-1");
             assert_eq!(answer["response"]["allowed"], true);
             let mut wanted = pod(inject::ATTACH);
@@ -106,12 +109,18 @@ fn it_proves_who_it_is_and_adds_the_sidecar() {
         }
         let other = Authority::new().expect("another CA");
         assert!(connect(address, &other.cert, HOST).await.is_err(), "of another authority");
-        assert!(connect(address, &authority.cert, "elsewhere.svc").await.is_err(), "another host");
-        let trust = (authority.cert.as_str(), HOST);
+        assert!(connect(address, &former, "elsewhere.svc").await.is_err(), "another host");
+        let trust = (former.as_str(), HOST);
         let answer = ask(address, trust, "/inject", &json!({})).await.expect("answered");
         assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
         let answer = ask(address, trust, "/", &json!({})).await.expect("answered");
         assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer));
+        // The very next one sees another authority's certificate, however long nobody came.
+        let next = Trust::settled(Authority::new().expect("the next CA"));
+        let bundle = next.bundle();
+        assert!(current.set(next));
+        assert!(connect(address, &bundle, HOST).await.is_ok(), "of the next authority");
+        assert!(connect(address, &former, HOST).await.is_err(), "of the former one");
     });
 }
 

@@ -10,7 +10,14 @@ use std::net::TcpStream;
 /// The page cannot be read, or has no such line.
 pub fn metric(member: &MemberInfo, name: &str) -> Result<f64, String> {
     let url = member.metrics.trim_start_matches("http://");
-    let address = url.split('/').next().unwrap_or(url);
+    metric_at(url.split('/').next().unwrap_or(url), name)
+}
+
+/// One number of the metrics page at `IP:PORT`.
+///
+/// # Errors
+/// The page cannot be read, or has no such line.
+pub fn metric_at(address: &str, name: &str) -> Result<f64, String> {
     let mut stream = TcpStream::connect(address).map_err(|e| format!("{address}: {e}"))?;
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;

@@ -4,32 +4,43 @@ use crate::{cargo, show};
 use std::path::{Path, PathBuf};
 
 const BINARIES: [&str; 2] = ["quorate", "quorate-sidecar"];
+const OPERATOR: &str = "quorate-operator";
 const USAGE: &str = "\
 Builds quorate and quorate-sidecar in release mode and copies them.
 
   cargo xtask install              into cargo's bin folder: below CARGO_INSTALL_ROOT, CARGO_HOME,
                                    or ~/.cargo, whichever is set first
-  cargo xtask install --root DIR   into DIR/bin";
+  cargo xtask install --root DIR   into DIR/bin
+  cargo xtask install --operator   quorate-operator as well, which `quorate inject` starts";
 
 /// The verb.
 pub fn run(args: &[&str]) -> Result<(), String> {
-    let bin = match args {
-        [] => cargo_home()?.join("bin"),
-        ["--root", root] => Path::new(root).join("bin"),
-        ["--help" | "-h"] => {
-            show::say(USAGE);
-            return Ok(());
+    let (mut root, mut operator) = (None, false);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match *arg {
+            "--root" => root = Some(args.next().ok_or(USAGE)?),
+            "--operator" => operator = true,
+            "--help" | "-h" => {
+                show::say(USAGE);
+                return Ok(());
+            }
+            _ => return Err(USAGE.to_owned()),
         }
-        _ => return Err(USAGE.to_owned()),
-    };
-    eprintln!("building quorate-client and quorate-sidecar in release mode");
+    }
+    let bin = root.map_or_else(cargo_home, |root| Ok(PathBuf::from(root)))?.join("bin");
+    eprintln!("building {} in release mode", BINARIES.join(" and "));
     let mut build = vec!["build", "--release"];
     build.extend(cargo::BESIDE);
     build.extend(BINARIES.iter().flat_map(|binary| ["--bin", *binary]));
     cargo::run(&build)?;
+    if operator {
+        eprintln!("building {OPERATOR} in release mode");
+        cargo::run(&["build", "--release", "-p", OPERATOR, "--bin", OPERATOR])?;
+    }
     let built = cargo::target_dir()?.join("release");
     std::fs::create_dir_all(&bin).map_err(|e| format!("{}: {e}", bin.display()))?;
-    for name in BINARIES {
+    for name in BINARIES.into_iter().chain(operator.then_some(OPERATOR)) {
         place(&built.join(name), &bin.join(name))?;
         show::say(&format!("installed {}", bin.join(name).display()));
     }

@@ -41,8 +41,10 @@ pub fn start(verb: &str, mut arguments: Vec<OsString>, output: Output) -> Failur
     let program = beside.as_deref().map_or(OsStr::new(sibling), |path| path.as_os_str());
     let error = Command::new(program).arg(verb).args(arguments).exec();
     let program = program.display();
+    let how =
+        if verb == "inject" { " (`cargo xtask install --operator` puts it there)" } else { "" };
     Failure::unavailable(format!(
-        "cannot start {program}: {error}; it is looked for beside quorate, then in PATH"
+        "cannot start {program}: {error}; it is looked for beside quorate, then in PATH{how}"
     ))
 }
 

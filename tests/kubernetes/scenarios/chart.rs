@@ -4,6 +4,7 @@
 //! The first of these scenarios takes the operator of this machine away, with all that was made
 //! for it, and installs the chart.
 
+use super::certificates::Nudge;
 use super::refused::refused;
 use super::rights;
 use super::seconds;
@@ -211,7 +212,9 @@ async fn upgrade(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String
         stage.kubectl(&[&["-n", SYSTEM], &own[..]].concat())
     };
     let old = operators()?;
-    release(stage, "upgrade", &["--set", "resources.requests.cpu=30m"])?;
+    let settle = "extraEnv[0].name=QUORATE_OPERATOR_CA_SETTLE,extraEnv[0].value=\"1\"";
+    let flags = ["--set", "resources.requests.cpu=30m", "--set", settle];
+    release(stage, "upgrade", &flags)?;
     until("all pods of the operator are new", PATIENCE, async || {
         let new = operators()?;
         match new.lines().find(|pod| old.contains(pod)) {
@@ -220,7 +223,9 @@ async fn upgrade(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String
         }
     })
     .await?;
-    // It proves that it works by working.
+    // It proves that it works by working; that it replaces its authority meanwhile disturbs nobody.
+    let secret = ["-n", SYSTEM, "annotate", "secret/quorate-ca", "quorate.dev/rotate=now"];
+    stage.kubectl(&secret)?;
     space.scale(5)?;
     space.settled(5).await?;
     same(&before, &space.pods().await?)?;
@@ -232,6 +237,33 @@ async fn upgrade(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String
         return Err(format!("helm test: {tested}"));
     }
     told.push(format!("upgrade, 3→5→3 and helm test {:.1} s, no pod touched", seconds(begun)));
+    Ok(())
+}
+
+/// The authority that was asked for has taken the place of the former, and the API server believes
+/// the webhook.
+async fn renewed(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String> {
+    let (stage, begun, mut nudge) = (space.stage, Instant::now(), Nudge::new(space));
+    until("the authority is another", PATIENCE * 4, async || {
+        nudge.again()?;
+        let path = "jsonpath={.metadata.annotations}";
+        let told = stage.kubectl(&["-n", SYSTEM, "get", "secret/quorate-ca", "-o", path])?;
+        if told.contains("rotate") || told.contains("phase") { Err(told) } else { Ok(()) }
+    })
+    .await?;
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "attached", "namespace": SPACE, "labels": {"quorate.dev/attach": NAME},
+        },
+        "spec": {"containers": [{"name": "app", "image": BUSYBOX[0]}]},
+    });
+    let made = stage.would_be(&pod, "{.spec.initContainers[*].name}")?;
+    if !made.contains("quorate") {
+        return Err(format!("the webhook added no sidecar: {made:?}"));
+    }
+    told.push(format!("another authority {:.1} s later", seconds(begun)));
     Ok(())
 }
 
@@ -344,6 +376,7 @@ pub(super) async fn whole(stage: &Stage) -> Result<String, String> {
     let space = examples(stage, &mut told).await?;
     upgrade(&space, &mut told).await?;
     changes(&space, &mut told).await?;
+    renewed(&space, &mut told).await?;
     let calls = rights::calls(stage, 0)?;
     let used = rights::least(stage, &calls).await?;
     told.push(format!("{} calls of the operator, 0 forbidden, {used} rights used", calls.len()));

@@ -6,11 +6,15 @@
 //! shows what the operator, the cluster and the sidecars said.
 
 mod attached;
+mod certificates;
 mod chart;
 mod control;
 pub mod demo;
 mod faults;
+mod fifty;
+mod gone;
 mod hands;
+mod handshake;
 mod load;
 mod operator;
 mod refused;
@@ -76,12 +80,15 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "image-bad", run: |stage| Box::pin(rolls::bad_image(stage)) },
     Scenario { name: "hostile-hand", run: |stage| Box::pin(hands::hostile(stage)) },
     Scenario { name: "nodes-drained", run: |stage| Box::pin(hands::drain(stage)) },
+    Scenario { name: "certificates", run: |stage| Box::pin(certificates::all(stage)) },
     Scenario { name: "operator-killed", run: |stage| Box::pin(control::operator_killed(stage)) },
     Scenario { name: "two-operators", run: |stage| Box::pin(control::two_operators(stage)) },
     Scenario { name: "at-rest", run: |stage| Box::pin(control::at_rest(stage)) },
+    Scenario { name: "fifty-clusters", run: |stage| Box::pin(fifty::clusters(stage)) },
     Scenario { name: "refused", run: |stage| Box::pin(refused::all(stage)) },
     Scenario { name: "all-pods-deleted", run: |stage| Box::pin(faults::all_deleted(stage)) },
     Scenario { name: "node-cut", run: |stage| Box::pin(faults::node_cut(stage)) },
+    Scenario { name: "node-gone", run: |stage| Box::pin(gone::node(stage)) },
     Scenario { name: "sidecar-image", run: |stage| Box::pin(rolls::image(stage)) },
     // Last: from here on the operator is the chart's.
     Scenario { name: "chart-author", run: |stage| Box::pin(chart::author(stage)) },

@@ -3,7 +3,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(super) struct Start {
 pub(super) struct Operator {
     child: Child,
     pub(super) log: PathBuf,
+    /// Where it answers probes.
+    pub(super) probe: SocketAddr,
 }
 
 impl Operator {
@@ -36,13 +38,15 @@ impl Operator {
         let child = Command::new(&start.program)
             .args(["run", "--image", &start.image, "--identity", &start.identity, "--listen"])
             .arg(port.to_string())
+            // No pod here is attached while an authority changes.
+            .args(["--ca-settle", "2"])
             .env("KUBECONFIG", &start.kubeconfig)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .map_err(failed)?;
-        Ok(Operator { child, log: start.log.clone() })
+        Ok(Operator { child, log: start.log.clone(), probe: port })
     }
 
     /// Whether it runs.

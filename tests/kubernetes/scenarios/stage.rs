@@ -10,6 +10,7 @@ use crate::up::{Wanted, client, up};
 use crate::{certificates, process};
 use http::Request;
 use kube::Client;
+use quorate_tests::cluster::metric_at;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -130,6 +131,14 @@ impl Stage {
         kubectl.run(&["apply", "--validate=strict", "-f", "-"], Some(&object.to_string()))
     }
 
+    /// A part of what an object would be like once it was applied, webhooks included.
+    pub(super) fn would_be(&self, object: &Value, path: &str) -> Result<String, String> {
+        let kubectl = Kubectl::new(&self.instance, &self.binaries)?;
+        let path = format!("jsonpath={path}");
+        let words = ["apply", "--dry-run=server", "-o", &path, "-f", "-"];
+        kubectl.run(&words, Some(&object.to_string()))
+    }
+
     /// What is at a path of the API; `None`: nothing.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Value>, String> {
         self.tend()?;
@@ -179,6 +188,13 @@ impl Stage {
             Some(mut operator) => operator.terminate().await,
             None => Ok(()),
         }
+    }
+
+    /// A number that the operator of this machine tells.
+    pub(super) fn operator_metric(&self, name: &str) -> Result<f64, String> {
+        let operator = self.operator.borrow();
+        let operator = operator.as_ref().ok_or("the operator is no program of this machine")?;
+        metric_at(&operator.probe.to_string(), name)
     }
 
     /// Whether the operator is a program of this machine.
@@ -250,7 +266,8 @@ impl Stage {
         }
     }
 
-    fn operator_said(&self) -> String {
+    /// The last lines of the operator.
+    pub(super) fn operator_said(&self) -> String {
         if let Some(operator) = self.operator.borrow().as_ref() {
             return tail(&operator.log, 40);
         }
