@@ -2,9 +2,10 @@
 //! the demos.
 
 pub mod cluster;
-pub mod load;
-pub mod screen;
 pub mod simulator;
+
+pub use quorate_load as load;
+pub use quorate_load::screen;
 
 /// Prints a line of a report. A closed pipe ends the report, not the check.
 pub fn say(line: &str) {

@@ -1,8 +1,7 @@
 //! A member's metrics page.
 
 use super::MemberInfo;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use quorate_load::metric_at;
 
 /// One number of a member's metrics page.
 ///
@@ -11,19 +10,4 @@ use std::net::TcpStream;
 pub fn metric(member: &MemberInfo, name: &str) -> Result<f64, String> {
     let url = member.metrics.trim_start_matches("http://");
     metric_at(url.split('/').next().unwrap_or(url), name)
-}
-
-/// One number of the metrics page at `IP:PORT`.
-///
-/// # Errors
-/// The page cannot be read, or has no such line.
-pub fn metric_at(address: &str, name: &str) -> Result<f64, String> {
-    let mut stream = TcpStream::connect(address).map_err(|e| format!("{address}: {e}"))?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).map_err(|e| e.to_string())?;
-    page.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
-        .ok_or_else(|| format!("http://{address}/metrics has no {name}"))
 }

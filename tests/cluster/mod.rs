@@ -3,7 +3,7 @@
 mod metrics;
 mod process;
 
-pub use metrics::{metric, metric_at};
+pub use metrics::metric;
 pub use process::{Process, Usage};
 
 use serde_json::Value;

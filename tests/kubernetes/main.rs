@@ -8,7 +8,7 @@ use quorate_cluster::up::{Came, Wanted};
 use quorate_cluster::{
     SKIPPED, check, control, down, image, lease, network, process, provision, say, scenarios, up,
 };
-use quorate_tests::screen;
+use quorate_load::screen;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 use super::client::{Attached, Caller, Failed};
 use super::history::{Fact, History};
+use rustix::time::{ClockId, clock_gettime};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -250,5 +251,7 @@ fn over(failed: &Failed) -> bool {
 /// CLOCK_BOOTTIME in ns.
 #[must_use]
 pub fn boottime_ns() -> u64 {
-    quorate_sidecar::clock::now().0
+    let now = clock_gettime(ClockId::Boottime);
+    let part = |of: i64| u64::try_from(of).unwrap_or(0);
+    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
 }

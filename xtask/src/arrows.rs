@@ -14,10 +14,11 @@ const CLOSED: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that may depend on these of the project, and on any other.
-const OPEN: [(&str, &[&str]); 3] = [
+const OPEN: [(&str, &[&str]); 4] = [
     ("quorate-sidecar", &["quorate-raft", "quorate-locks", "quorate-proto"]),
     ("quorate-client", &["quorate-proto"]),
     ("quorate-operator", &["quorate-proto"]),
+    ("quorate-load", &["quorate-proto"]),
 ];
 
 /// Crates that may depend on anything.

@@ -8,7 +8,7 @@ use super::size::PLANNED_MAX;
 use super::space::{NAME, PATIENCE, Space, kill, sidecar_of, standalone, until};
 use super::stage::{SYSTEM, Stage};
 use k8s_openapi::ByteString;
-use quorate_tests::load::boottime_ns;
+use quorate_load::boottime_ns;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@ use super::seconds;
 use super::space::{NAME, PATIENCE, Space, kill, sidecar_of, standalone, until};
 use super::stage::{ACCOUNT, Stage};
 use crate::control::audit_log;
-use quorate_tests::load::boottime_ns;
+use quorate_load::boottime_ns;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use super::space::{
 };
 use super::stage::Stage;
 use crate::network;
-use quorate_tests::load::boottime_ns;
+use quorate_load::boottime_ns;
 use std::time::{Duration, Instant};
 
 /// The group is without a leader for no longer than this after its sidecar was killed, in ns.

@@ -6,7 +6,7 @@ use super::seconds;
 use super::space::{PATIENCE, Pod, Space, holds, standalone, until};
 use super::stage::Stage;
 use crate::network;
-use quorate_tests::load::boottime_ns;
+use quorate_load::boottime_ns;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -5,7 +5,7 @@ use super::seconds;
 use super::size::PLANNED_MAX;
 use super::space::{NAME, PATIENCE, Space, standalone, until};
 use super::stage::Stage;
-use quorate_tests::load::boottime_ns;
+use quorate_load::boottime_ns;
 use std::time::Instant;
 
 /// Somebody edits what is the operator's: everything comes back as the resource wants it.

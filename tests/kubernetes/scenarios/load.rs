@@ -7,7 +7,7 @@
 
 use super::rival::{self, Held};
 use super::space::{PATIENCE, Space, until};
-use quorate_tests::load::{Caller, Fact, Failed, Failure, Gaps, History, Prober, boottime_ns};
+use quorate_load::{Caller, Fact, Failed, Failure, Gaps, History, Prober, boottime_ns};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -4,7 +4,7 @@
 //! What it records ends before it asks for the release, and before any doubt. All rivals read one
 //! clock, so that two times that overlap are two holders at once.
 
-use quorate_tests::load::{Attached, Caller, Failed, boottime_ns};
+use quorate_load::{Attached, Caller, Failed, boottime_ns};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

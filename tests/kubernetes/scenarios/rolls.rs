@@ -6,7 +6,7 @@ use super::size::PLANNED_MAX;
 use super::space::{PATIENCE, Pod, Space, managed, until};
 use super::stage::Stage;
 use crate::host;
-use quorate_tests::load::boottime_ns;
+use quorate_load::boottime_ns;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

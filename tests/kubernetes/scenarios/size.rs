@@ -5,7 +5,7 @@ use super::load::{Load, ms};
 use super::seconds;
 use super::space::{PATIENCE, Space, application_of, kill, managed, sidecar_of, standalone, until};
 use super::stage::Stage;
-use quorate_tests::load::boottime_ns;
+use quorate_load::boottime_ns;
 use std::path::Path;
 use std::time::Instant;
 

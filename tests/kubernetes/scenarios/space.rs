@@ -1,7 +1,7 @@
 //! One RaftCluster in a namespace of its own: its pods, their sidecars, and what is waited for.
 
 use super::stage::Stage;
-use quorate_tests::load::Caller;
+use quorate_load::Caller;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use crate::up::{Wanted, client, up};
 use crate::{certificates, process};
 use http::Request;
 use kube::Client;
-use quorate_tests::cluster::metric_at;
+use quorate_load::metric_at;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::cell::RefCell;

@@ -10,7 +10,7 @@ use super::super::stage::{ACCOUNT, Stage};
 use super::leaders::{self, Leaders, Term};
 use crate::control::audit_log;
 use crate::{image, network, up};
-use quorate_tests::screen::{Screen, milliseconds, print};
+use quorate_load::screen::{Screen, milliseconds, print};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::convert::Infallible;

@@ -15,7 +15,7 @@ use super::{Options, asked_to_end};
 use crate::down;
 use crate::up::Wanted;
 use leaders::Leaders;
-use quorate_tests::screen::Screen;
+use quorate_load::screen::Screen;
 use show::Show;
 use std::cell::RefCell;
 

@@ -2,7 +2,7 @@
 
 use super::super::space::{Pod, Space, holds};
 use super::leaders::Leaders;
-use quorate_tests::screen::Screen;
+use quorate_load::screen::Screen;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -5,8 +5,8 @@ use super::super::load::Load;
 use super::super::space::{PATIENCE, Pod, Space, application_of, kill, until};
 use super::leaders::{self, Leaders, Term};
 use crate::network;
-use quorate_tests::load::boottime_ns;
-use quorate_tests::screen::{Row, Screen};
+use quorate_load::boottime_ns;
+use quorate_load::screen::{Row, Screen};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
