@@ -212,8 +212,9 @@ async fn upgrade(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String
         stage.kubectl(&[&["-n", SYSTEM], &own[..]].concat())
     };
     let old = operators()?;
-    let settle = "extraEnv[0].name=QUORATE_OPERATOR_CA_SETTLE,extraEnv[0].value=\"1\"";
-    let flags = ["--set", "resources.requests.cpu=30m", "--set", settle];
+    let name = "extraEnv[0].name=QUORATE_OPERATOR_CA_SETTLE";
+    let value = ["--set-string", "extraEnv[0].value=1"];
+    let flags = ["--set", "resources.requests.cpu=30m", "--set", name, value[0], value[1]];
     release(stage, "upgrade", &flags)?;
     until("all pods of the operator are new", PATIENCE, async || {
         let new = operators()?;
