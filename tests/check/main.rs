@@ -1,5 +1,6 @@
 //! `quorate-check NAME`: one property of the real product a file, on real processes.
 
+mod beats;
 mod frozen_sidecar;
 mod full_disk;
 mod idle;
@@ -24,8 +25,9 @@ Checks one property of the product on real processes.
       claims are refused while the disk is full, and served again after: needs root
   quorate-check stalled-disk [--rounds N]
       the leader's disk stops for a while, and somebody else leads: needs root (5)
-  quorate-check idle [--seconds N]
-      an idle group writes nothing and uses next to nothing (60)
+  quorate-check idle [--seconds N] [--no-bars]
+      an idle group writes nothing and uses next to nothing (60); --no-bars judges the CPU only as
+      a multiple of what heartbeats alone take: for machines that do other work too
   quorate-check frozen-sidecar [--runs N] [--ttl D]
       a holder whose sidecar is stopped ends before its deadline (50, 5s)
   quorate-check planted [--seeds N | --kept]
@@ -43,6 +45,7 @@ pub struct Options {
     rounds: Option<u64>,
     runs: Option<u64>,
     seconds: Option<u64>,
+    no_bars: bool,
     seeds: Option<u64>,
     ttl: Option<Duration>,
     kept: bool,
@@ -54,6 +57,10 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     while let Some(name) = args.next() {
         if name == "--kept" {
             options.kept = true;
+            continue;
+        }
+        if name == "--no-bars" {
+            options.no_bars = true;
             continue;
         }
         let value = args.next().ok_or_else(|| format!("{name} wants a value"))?;
@@ -89,7 +96,7 @@ fn run() -> Result<(), String> {
         "powercut" => powercut::run(options.rounds.unwrap_or(20)),
         "full-disk" => full_disk::run(),
         "stalled-disk" => stalled_disk::run(options.rounds.unwrap_or(5)),
-        "idle" => idle::run(options.seconds.unwrap_or(60)),
+        "idle" => idle::run(options.seconds.unwrap_or(60), !options.no_bars),
         "frozen-sidecar" => frozen_sidecar::run(
             options.runs.unwrap_or(50),
             options.ttl.unwrap_or(Duration::from_secs(5)),

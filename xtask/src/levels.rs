@@ -132,7 +132,7 @@ pub const LEVELS: &[Level] = &[
         "idle",
         "an idle group writes nothing",
         program::check,
-        &["idle", "--seconds", "30"],
+        &["idle", "--seconds", "30", "--no-bars"],
         &["idle", "--seconds", "60"],
     ),
     system(
