@@ -32,7 +32,7 @@ pub enum Phase {
     /// None is under way.
     Settled,
     /// The next one is trusted and does not sign.
-    TrustBoth(Box<Authority>),
+    TrustBoth(Arc<Authority>),
     /// The next one signs; this certificate, PEM, is the former's.
     Reissue(String),
     /// The former one is trusted no more, and not everybody was told.
@@ -53,7 +53,7 @@ impl fmt::Display for Phase {
 /// Who signs, and who is trusted.
 pub struct Trust {
     /// Signs.
-    pub signer: Authority,
+    pub signer: Arc<Authority>,
     /// Who is trusted beside it.
     pub phase: Phase,
 }
@@ -62,7 +62,7 @@ impl Trust {
     /// Of an authority that nothing is about to replace.
     #[must_use]
     pub fn settled(signer: Authority) -> Trust {
-        Trust { signer, phase: Phase::Settled }
+        Trust { signer: Arc::new(signer), phase: Phase::Settled }
     }
 
     /// The certificates of all that are trusted, PEM, the signer's first.
@@ -88,19 +88,14 @@ impl Trust {
     /// # Errors
     /// The cryptography's.
     pub fn next(&self, begin: bool) -> Result<Option<Trust>, rcgen::Error> {
-        let copy = |of: &Authority| Authority::load(of.cert.clone(), of.key.clone());
-        Ok(Some(match &self.phase {
+        let (signer, phase) = match &self.phase {
             Phase::Settled if !begin => return Ok(None),
-            Phase::Settled => Trust {
-                signer: copy(&self.signer)?,
-                phase: Phase::TrustBoth(Box::new(Authority::new()?)),
-            },
-            Phase::TrustBoth(next) => {
-                Trust { signer: copy(next)?, phase: Phase::Reissue(self.signer.cert.clone()) }
-            }
-            Phase::Reissue(_) => Trust { signer: copy(&self.signer)?, phase: Phase::DropOld },
-            Phase::DropOld => Trust::settled(copy(&self.signer)?),
-        }))
+            Phase::Settled => (&self.signer, Phase::TrustBoth(Arc::new(Authority::new()?))),
+            Phase::TrustBoth(next) => (next, Phase::Reissue(self.signer.cert.clone())),
+            Phase::Reissue(_) => (&self.signer, Phase::DropOld),
+            Phase::DropOld => (&self.signer, Phase::Settled),
+        };
+        Ok(Some(Trust { signer: Arc::clone(signer), phase }))
     }
 
     fn data(&self) -> BTreeMap<String, ByteString> {
@@ -127,13 +122,13 @@ impl Trust {
             text(key).ok_or_else(|| format!("it has no {key}; delete it to begin anew"))
         };
         let load = |cert, key| Authority::load(cert, key).map_err(|error| error.to_string());
-        let signer = load(must("tls.crt")?, must("tls.key")?)?;
+        let signer = Arc::new(load(must("tls.crt")?, must("tls.key")?)?);
         let phase = match (text("other.crt"), text("other.key")) {
             (None, _) if secret.annotations().get(PHASE).is_some_and(|it| it == "DropOld") => {
                 Phase::DropOld
             }
             (None, _) => Phase::Settled,
-            (Some(cert), Some(key)) => Phase::TrustBoth(Box::new(load(cert, key)?)),
+            (Some(cert), Some(key)) => Phase::TrustBoth(Arc::new(load(cert, key)?)),
             (Some(former), None) => Phase::Reissue(former),
         };
         Ok(Trust { signer, phase })
@@ -315,7 +310,9 @@ mod tests {
         let first = trust();
         let reissue = next(&next(&first)).write(&Secret::default());
         let kept = format!("{:?}", reissue.data.expect("it has some"));
-        assert!(!kept.contains(&format!("{:?}", ByteString(first.signer.key.into_bytes()))));
+        assert!(
+            !kept.contains(&format!("{:?}", ByteString(first.signer.key.clone().into_bytes())))
+        );
     }
 
     #[test]

@@ -8,7 +8,6 @@
 use crate::admin::{Admins, Target};
 use crate::authority::{Current, Phase, Store, Trust, is_asked};
 use crate::build::{LABEL_CLUSTER, LABEL_COMPONENT, Wanted};
-use crate::certificates::Authority;
 use crate::context::Context;
 use crate::crd::RaftCluster;
 use crate::observe::{image, target};
@@ -158,7 +157,7 @@ impl Rotation {
                 }
             }
         }
-        let Some(probe) = probe(trust)? else { return Ok(None) };
+        let Some(probe) = probe(trust) else { return Ok(None) };
         let left = self.settle().saturating_sub(ready.get_or_insert_with(Instant::now).elapsed());
         if !left.is_zero() {
             let settle = self.settle().as_secs();
@@ -239,15 +238,15 @@ struct Member {
 ///
 /// While both are trusted, with a certificate of the next authority: who takes it trusts it. While
 /// the next one signs, with trust in nobody else: who is believed shows a certificate of it.
-fn probe(trust: &Trust) -> Result<Option<Admins>, String> {
+fn probe(trust: &Trust) -> Option<Admins> {
     let (by, trusted) = match &trust.phase {
-        Phase::Settled | Phase::DropOld => return Ok(None),
-        Phase::TrustBoth(next) => (&**next, trust.bundle()),
+        Phase::Settled | Phase::DropOld => return None,
+        Phase::TrustBoth(next) => (next, trust.bundle()),
         Phase::Reissue(_) => (&trust.signer, trust.signer.cert.clone()),
     };
-    let by = Authority::load(by.cert.clone(), by.key.clone()).map_err(|why| why.to_string())?;
-    Ok(Some(Admins::new(move |label| {
+    let by = Arc::clone(by);
+    Some(Admins::new(move |label| {
         let issued = by.issue("operator", label).map_err(|error| error.to_string())?;
         Ok((issued, trusted.clone()))
-    })))
+    }))
 }
