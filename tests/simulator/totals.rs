@@ -165,27 +165,21 @@ impl Bars {
     /// an amount of work, so that a slow machine takes longer and shows as much.
     #[must_use]
     pub fn of_fresh_seeds(seeds: u64) -> Bars {
-        let share = |whole: u64| whole * seeds / SEEDS_IN_20_MINUTES;
-        let minutes = Bars::of_minutes(20);
-        Bars {
-            seeds,
-            twice: share(minutes.twice),
-            seconds: share(minutes.seconds),
-            acknowledged: share(minutes.acknowledged),
-            faults: share(minutes.faults),
-            leader_changes: share(minutes.leader_changes),
-            installs: share(minutes.installs),
-            each_fault: FAULT_LEAST,
-        }
+        Bars { seeds, ..Bars::of_part(seeds, SEEDS_IN_20_MINUTES) }
     }
 
-    /// For so many minutes on two cores: shares of what 20 show, and never fewer than 20 of a kind.
+    /// For so many minutes on two cores.
     #[must_use]
     pub fn of_minutes(minutes: u64) -> Bars {
-        let share = |whole: u64| whole * minutes / 20;
+        Bars::of_part(minutes, 20)
+    }
+
+    /// A part of what 20 minutes on two cores show, and never fewer than 20 of a kind.
+    fn of_part(part: u64, whole: u64) -> Bars {
+        let share = |all: u64| all * part / whole;
         Bars {
             seeds: share(2_000),
-            twice: share(100).max(1),
+            twice: share(100),
             seconds: share(300 * 3_600),
             acknowledged: share(20_000_000),
             faults: share(300_000),
