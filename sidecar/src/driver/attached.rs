@@ -5,8 +5,9 @@
 //! says goodbye, when it leaves a ping unanswered for an election timeout while somebody here waits
 //! or holds something, and when it knows no leader and the spare does.
 
+use super::alarm::Alarm;
 use super::calls::Calls;
-use super::{Inbox, NEVER, StatusView, Work};
+use super::{Inbox, StatusView, Work};
 use crate::attach::link::{Connection, LINKS, LinkEvent, Links};
 use crate::attach::{Action, Attached, Bad};
 use crate::clock;
@@ -18,11 +19,8 @@ use crate::tls::Report;
 use quorate_locks::Attachment;
 use quorate_proto::peer::RelayRequest;
 use quorate_raft::{MemberId, Time};
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
 
 /// A relay is given at least so long to answer a ping.
 const SILENCE_MIN_NS: u64 = 500_000_000;
@@ -96,17 +94,16 @@ impl AttachedDriver {
     pub async fn run(mut self) -> Ended {
         let queue = Arc::clone(&self.inbox.queue);
         let mut batch = Vec::new();
-        let mut alarm = pin!(sleep(NEVER));
+        let mut alarm = Alarm::new();
         loop {
             let due = self.due();
-            let wait = Duration::from_nanos(due.since(clock::now()));
-            alarm.as_mut().reset(Instant::now() + wait.min(NEVER));
+            alarm.set(due);
             let mut happened = None;
             tokio::select! {
                 biased;
                 () = queue.take(&mut batch) => {}
                 event = self.links.next() => happened = event,
-                () = alarm.as_mut() => {}
+                () = alarm.ring() => {}
             }
             // What came already counts before the time that runs out.
             happened = happened.or_else(|| self.links.happened());

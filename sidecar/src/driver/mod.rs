@@ -5,6 +5,7 @@
 //! Whatever arrived while a batch ran forms the next one; so batches grow with load, and a lone
 //! request never waits for company.
 
+mod alarm;
 mod ask;
 pub mod attached;
 mod calls;
@@ -28,23 +29,18 @@ use crate::recovery;
 use crate::relay::{self, RelayId, Relayed, Said};
 use crate::replica::{Event as ReplicaEvent, Stage};
 use crate::wal::{Completion, DataDir, FsDisk, OpenError};
+use alarm::Alarm;
 use calls::Calls;
 use inbox::{Lane, Queue};
 use quorate_locks::{Attachment, Command};
 use quorate_raft::{Change, Configuration, Index, MemberId, Node, Outcome, Time};
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep};
 
 /// Items of one call that wait for its client, at most: a client that does not read is cut then.
 pub const STREAM_ITEMS_MAX: usize = 64;
-
-/// Longer than any deadline that is worth a timer.
-const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The last word of a call, or an item before it.
 pub type Item = Result<Told, Failure>;
@@ -269,14 +265,13 @@ impl Driver {
         let configuration = self.member.replica().node().configuration().clone();
         self.dial(&configuration);
         let (mut batch, mut actions) = (Vec::new(), Vec::new());
-        let mut alarm = pin!(sleep(NEVER));
+        let mut alarm = Alarm::new();
         while self.end.is_none() {
-            let wait = Duration::from_nanos(self.member.deadline().since(clock::now()));
-            alarm.as_mut().reset(Instant::now() + wait.min(NEVER));
+            alarm.set(self.member.deadline());
             tokio::select! {
                 biased;
                 () = queue.take(&mut batch) => {}
-                () = alarm.as_mut() => {}
+                () = alarm.ring() => {}
             }
             let now = clock::now();
             for work in batch.drain(..) {
