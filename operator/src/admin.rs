@@ -8,8 +8,11 @@ use crate::build::{ADMIN_PORT, PEER_PORT};
 use crate::certificates::{Issued, is_due};
 use crate::observed::{Configuration, Follower, Identity, Member};
 use hyper_util::rt::TokioIo;
+use quorate_proto::admin::maintenance_client::MaintenanceClient;
 use quorate_proto::admin::members_client::MembersClient;
-use quorate_proto::admin::{ElectionLeader, MemberAddress, StatusRequest, StatusResponse, Voter};
+use quorate_proto::admin::{
+    ElectionLeader, MemberAddress, RecoverRequest, StatusRequest, StatusResponse, Voter,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::TLS13;
@@ -168,6 +171,27 @@ impl Admins {
             let answer = call(client, guarded(target, request)?).await;
             answer.map_err(|status| format!("{}: {}", target.pod, status.message()))
         };
+        self.within(target, act).await
+    }
+
+    /// The member goes on alone, as another group.
+    ///
+    /// # Errors
+    /// As of [`Admins::act`].
+    pub async fn recover(&self, target: &Target, request: RecoverRequest) -> Result<(), String> {
+        let act = async {
+            let mut client = MaintenanceClient::new(self.channel(target).await?);
+            let answer = client.recover(guarded(target, request)?).await;
+            answer.map(drop).map_err(|status| format!("{}: {}", target.pod, status.message()))
+        };
+        self.within(target, act).await
+    }
+
+    async fn within<A>(
+        &self,
+        target: &Target,
+        act: impl Future<Output = Result<A, String>>,
+    ) -> Result<A, String> {
         let late = || Err(format!("{}: no answer in {} s", target.pod, ACT_MAX.as_secs()));
         let answer = timeout(ACT_MAX, act).await.unwrap_or_else(|_| late());
         if answer.is_err() {
@@ -226,8 +250,11 @@ fn member(answer: StatusResponse) -> Option<Member> {
         draining: answer.draining,
         caught_up: answer.caught_up,
         leads: answer.role == LEADER,
+        follows: Identity::from_bytes(&answer.leader_id),
         term: answer.term,
         last: answer.last,
+        last_term: answer.last_term,
+        last_token: answer.last_token,
         commit: answer.commit,
         followers: answer.followers.iter().filter_map(follower).collect(),
         version: answer.version,

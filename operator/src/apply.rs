@@ -19,8 +19,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::{Api, EvictParams, Patch, PatchParams, PostParams};
 use quorate_proto::admin::{
-    BootstrapRequest, ChangeMembershipRequest, DrainRequest, MemberAddress, RetireRequest,
-    TransferLeadershipRequest, UndrainRequest, Voter,
+    BootstrapRequest, ChangeMembershipRequest, DrainRequest, MemberAddress, RecoverRequest,
+    RetireRequest, TransferLeadershipRequest, UndrainRequest, Voter,
 };
 use serde_json::json;
 
@@ -44,7 +44,7 @@ pub async fn apply(pass: &Pass<'_>, step: &Step) -> Result<(), String> {
     }
     match step {
         Step::Rest | Step::Await | Step::Blocked => Ok(()),
-        Step::Conceive { .. } | Step::Adopt { .. } | Step::Born => Ok(()),
+        Step::Conceive { .. } | Step::Adopt { .. } | Step::Forsake { .. } | Step::Born => Ok(()),
         Step::Settle => pass.context.settle(pass.wanted).await,
         Step::Template { replicas } => pass.template(*replicas).await,
         Step::Scale { uid, resource_version, replicas } => {
@@ -52,6 +52,7 @@ pub async fn apply(pass: &Pass<'_>, step: &Step) -> Result<(), String> {
         }
         Step::Budget(most) => pass.budget(*most).await,
         Step::Bootstrap { seed } => pass.bootstrap(*seed).await,
+        Step::Recover { survivor } => pass.recover(*survivor).await,
         Step::Change { .. } => pass.change(step).await,
         Step::Transfer { .. } | Step::Drain(_) | Step::Undrain(_) | Step::Retire { .. } => {
             pass.tell(step).await
@@ -64,6 +65,9 @@ pub async fn apply(pass: &Pass<'_>, step: &Step) -> Result<(), String> {
         Step::Route(to) => pass.route(*to).await,
         Step::Pull { node } => pass.pull(node).await,
         Step::Unpull { node, uid } => pass.unpull(node, uid).await,
+        Step::Enlarge { claim, uid, resource_version } => {
+            pass.enlarge(*claim, uid, resource_version).await
+        }
         Step::Discard { claim, uid, resource_version } => {
             pass.discard(*claim, uid, resource_version).await
         }
@@ -158,6 +162,27 @@ impl Pass<'_> {
         let call = async |mut client: Client, request| client.bootstrap(request).await;
         self.context.admins.act(target, request, call).await?;
         Ok(())
+    }
+
+    async fn recover(&self, survivor: Ordinal) -> Result<(), String> {
+        let birth = self.read.observed.cluster.status.birth.as_ref();
+        let birth = birth.ok_or("nothing is written down about the recovery")?;
+        let recovers = birth.recovers.as_ref().ok_or("nobody is to go on alone")?;
+        let lost = Identity::parse(&recovers.cluster_id).ok_or("the lost group's id is none")?;
+        let (cluster, member) = identities(birth)?;
+        let seconds = u64::try_from(recovers.hold_off_seconds);
+        let request = RecoverRequest {
+            member_id: member.to_bytes(),
+            cluster_id: lost.to_bytes(),
+            new_cluster_id: cluster.to_bytes(),
+            epoch: u32::try_from(birth.epoch).map_err(|_| "the epoch is negative")?,
+            last_n: birth.last_n.parse().map_err(|_| "last_n is no number")?,
+            hold_off_ms: seconds.map_err(|_| "the hold-off is negative")? * 1_000,
+            old_members_stopped: false,
+            confirmation: crate::plan::confirmation(lost),
+            above_token: 0,
+        };
+        self.context.admins.recover(self.target(survivor)?, request).await
     }
 
     async fn change(&self, step: &Step) -> Result<(), String> {
@@ -275,9 +300,26 @@ impl Pass<'_> {
         Ok(())
     }
 
+    async fn enlarge(&self, claim: Ordinal, uid: &str, version: &str) -> Result<(), String> {
+        let claims: Api<PersistentVolumeClaim> = self.api();
+        let size = &self.read.observed.cluster.spec.storage.size;
+        let patch = json!({
+            "metadata": { "uid": uid, "resourceVersion": version },
+            "spec": { "resources": { "requests": { "storage": size } } },
+        });
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let name = self.claim_name(claim);
+        claims.patch(&name, &params, &Patch::Merge(&patch)).await.map_err(words)?;
+        Ok(())
+    }
+
+    fn claim_name(&self, claim: Ordinal) -> String {
+        format!("{}-{}", crate::build::VOLUME, self.pod_name(claim))
+    }
+
     async fn discard(&self, claim: Ordinal, uid: &str, version: &str) -> Result<(), String> {
         let claims: Api<PersistentVolumeClaim> = self.api();
-        let name = format!("{}-{}", crate::build::VOLUME, self.pod_name(claim));
+        let name = self.claim_name(claim);
         claims.delete(&name, &exactly(uid, Some(version))).await.map_err(words)?;
         Ok(())
     }

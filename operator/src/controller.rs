@@ -6,7 +6,7 @@
 use crate::apply::{Pass, apply};
 use crate::build::{LABEL_CLUSTER, LABEL_COMPONENT, Wanted};
 use crate::context::Context;
-use crate::crd::{Birth, RaftCluster, RaftClusterStatus};
+use crate::crd::{Birth, RaftCluster, RaftClusterStatus, Recovers};
 use crate::follow::{Follow, Wake};
 use crate::http::Health;
 use crate::observe::{Read, image, observe};
@@ -36,6 +36,8 @@ const AWAIT: Duration = Duration::from_millis(500);
 const NEXT: Duration = Duration::from_millis(50);
 /// After a failure, or where only somebody else can help.
 const AGAIN: Duration = Duration::from_secs(2);
+/// A token is a life's epoch, and below it 48 bits of what counts in it.
+const N_MAX: u64 = (1 << 48) - 1;
 /// The API server takes 1,024 bytes.
 const NOTE_CHARS_MAX: usize = 250;
 /// Resources that are worked on at once.
@@ -225,9 +227,17 @@ fn told(o: &Observed, plan: &Plan, image: &str) -> Result<RaftClusterStatus, Str
         Step::Adopt { seed, member, cluster } => {
             let seed = o.cluster.pod_name(*seed);
             let (member_id, cluster_id) = (member.to_string(), cluster.to_string());
-            let last_n = "0".to_owned();
+            // No life that was written down is forgotten: the next one is above it.
+            let life = told.birth.take().map(|before| (before.epoch, before.last_n));
+            let (epoch, last_n) = life.unwrap_or_else(|| (0, "0".to_owned()));
+            let (confirmed, recovers) = (true, None);
             told.birth =
-                Some(Birth { seed, member_id, cluster_id, epoch: 0, last_n, confirmed: true });
+                Some(Birth { seed, member_id, cluster_id, epoch, last_n, confirmed, recovers });
+        }
+        Step::Forsake { survivor, member, lost, hold_off } => {
+            let recovers = Recovers { cluster_id: lost.to_string(), hold_off_seconds: *hold_off };
+            let birth = conceived(o, *survivor, *member)?;
+            told.birth = Some(Birth { recovers: Some(recovers), ..birth });
         }
         Step::Born => {
             if let Some(birth) = told.birth.as_mut() {
@@ -239,7 +249,8 @@ fn told(o: &Observed, plan: &Plan, image: &str) -> Result<RaftClusterStatus, Str
     Ok(told)
 }
 
-/// A new group, in a life of the tokens above every earlier one of this resource.
+/// A new group, in a life of the tokens above every earlier one of this resource, and above all
+/// that its first member knows of.
 fn conceived(o: &Observed, seed: u32, member: Identity) -> Result<Birth, String> {
     let mut bits = [0; 16];
     rustls::crypto::ring::default_provider()
@@ -250,12 +261,13 @@ fn conceived(o: &Observed, seed: u32, member: Identity) -> Result<Birth, String>
     let since = o.now_s - EPOCH_BEGIN_S;
     let epoch = i32::try_from(since / DAY_S).map_err(|_| "the clock is wrong")?;
     let last_n = u64::try_from(since % DAY_S).map_err(|_| "the clock is wrong")? << 31;
+    let birth = o.cluster.status.birth.as_ref();
+    let told = birth.map(|before| (before.epoch, before.last_n.parse().unwrap_or(u64::MAX)));
+    let known = o.members.get(&seed).map(|member| member.last_token);
+    let known = known.and_then(|token| Some((i32::try_from(token >> 48).ok()?, token & N_MAX)));
     let mut life = (epoch, last_n);
-    if let Some(before) = &o.cluster.status.birth {
-        let earlier = (before.epoch, before.last_n.parse::<u64>().unwrap_or(u64::MAX));
-        if life <= earlier {
-            life = (earlier.0 + 1, 0);
-        }
+    if let Some(earlier) = told.max(known).filter(|earlier| life <= *earlier) {
+        life = (earlier.0 + 1, 0);
     }
     Ok(Birth {
         seed: o.cluster.pod_name(seed),
@@ -264,6 +276,7 @@ fn conceived(o: &Observed, seed: u32, member: Identity) -> Result<Birth, String>
         epoch: life.0,
         last_n: life.1.to_string(),
         confirmed: false,
+        recovers: None,
     })
 }
 
@@ -304,6 +317,8 @@ async fn announce(
         Step::Conceive { .. } | Step::Bootstrap { .. } => "Bootstrapping",
         Step::Adopt { .. } => "Adopted",
         Step::Born => "Bootstrapped",
+        Step::Forsake { .. } => "RecoveryBegun",
+        Step::Recover { .. } => "Recovering",
         Step::Change { .. } => "MembershipChange",
         Step::Transfer { .. } => "LeaderTransfer",
         Step::Drain(_) => "Draining",
@@ -314,6 +329,7 @@ async fn announce(
         Step::Patch { .. } => "SidecarImageChanged",
         Step::Pull { .. } => "ImageFetched",
         Step::Route(_) => "LeaderRouted",
+        Step::Enlarge { .. } => "VolumeEnlarged",
         Step::Discard { .. } => "VolumeDiscarded",
     };
     let type_ = if plan.step == Step::Blocked { EventType::Warning } else { EventType::Normal };

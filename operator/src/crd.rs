@@ -127,6 +127,10 @@ pub struct RaftClusterSpec {
     /// What the operator does about lost members by itself.
     #[serde(default)]
     pub repair: Repair,
+    /// The way back after a majority of the voters is lost for ever: one member goes on alone. The
+    /// operator never does that by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
 }
 
 fn three() -> i32 {
@@ -246,14 +250,16 @@ impl Log {
 #[x_kube(
     validation = Rule::new("quantity(self.size).isGreaterThan(quantity('99Mi'))")
         .message("storage.size is at least 100Mi: the log keeps a reserve; write 1Gi, say"),
-    validation = Rule::new("self.size == oldSelf.size")
-        .message("storage.size cannot change yet; make another RaftCluster"),
+    validation = Rule::new("quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0")
+        .message("storage.size can only grow: no volume becomes smaller; write the former size \
+            or more"),
     validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && \
         (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
         .message("storage.storageClassName is fixed for life; make another RaftCluster"),
 )]
 pub struct Storage {
-    /// 100Mi or more: 1Gi, say.
+    /// 100Mi or more: 1Gi, say. It may grow while the group works, if the storage class allows
+    /// that; the volumes that are there grow with it.
     #[schemars(length(min = 1, max = 20), regex(pattern = r"^[1-9][0-9]*(Mi|Gi|Ti)$"))]
     pub size: String,
     /// The cluster's default class where it is left out.
@@ -282,6 +288,33 @@ impl Default for Repair {
     }
 }
 
+/// One member goes on alone, as another group: what only the lost ones knew is gone, all sessions
+/// end, and tokens go on above all earlier ones.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Recovery {
+    /// The pod whose member goes on; the others come back as new members, with empty volumes.
+    #[schemars(length(min = 1, max = 63))]
+    pub survivor: String,
+    /// Word for word: `the other members of CLUSTER are lost`, where CLUSTER is
+    /// status.birth.clusterId. So it is done once, and to this group.
+    #[schemars(length(min = 1, max = 100))]
+    pub confirm: String,
+    /// Pods of other voters of which you know that they have stopped, and the operator cannot: of a
+    /// node that is gone, say. If one still runs, two may hold a lock.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub accept_running: Vec<String>,
+    /// Nothing is granted for so long: at least the longest TTL of any session.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 1, max = 1200))]
+    pub hold_off_seconds: i64,
+}
+
+fn ten_minutes() -> i64 {
+    600
+}
+
 /// What is.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -289,8 +322,8 @@ pub struct RaftClusterStatus {
     /// The generation of the resource that the rest is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// One word: Creating, Ready, Scaling, Rolling, Repairing, Degraded, NoQuorum, Stopped, Paused,
-    /// Blocked.
+    /// One word: Creating, Ready, Scaling, Rolling, Enlarging, Repairing, Recovering, Degraded,
+    /// NoQuorum, Stopped, Paused, Blocked.
     #[serde(default)]
     pub phase: String,
     /// The pods that `replicas` counts, as a label selector.
@@ -314,7 +347,7 @@ pub struct RaftClusterStatus {
     /// The sidecar image of pods to come, if the spec names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// How the group was founded; never changes afterwards.
+    /// How the group was founded; changes afterwards only if a survivor of it goes on alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub birth: Option<Birth>,
     /// The configuration that the rest was read from.
@@ -350,6 +383,19 @@ pub struct Birth {
     /// Whether the seed has confirmed.
     #[serde(default)]
     pub confirmed: bool,
+    /// It was no foundation: the seed survived another group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovers: Option<Recovers>,
+}
+
+/// What a group goes on from.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Recovers {
+    /// The group that was lost, 32 hexadecimal digits.
+    pub cluster_id: String,
+    /// How long nothing is granted.
+    pub hold_off_seconds: i64,
 }
 
 /// One member.

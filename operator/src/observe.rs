@@ -179,7 +179,24 @@ fn read_pod(pod: &v1::Pod) -> Pod {
         running_image: runs.map(|status| status.image.clone()).unwrap_or_default(),
         restarting: container(pod).is_some_and(|id| pod.annotations().get(REPLACES) == Some(&id)),
         node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+        ended: pod.metadata.deletion_timestamp.is_some() && has_ended(pod),
     }
+}
+
+/// Whether every container that the pod is to have is known to have ended, and none is started
+/// again: only a pod that is over is said to have failed or succeeded.
+fn has_ended(pod: &v1::Pod) -> bool {
+    let Some((spec, status)) = pod.spec.as_ref().zip(pod.status.as_ref()) else { return false };
+    if !matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
+        return false;
+    }
+    let wanted = spec.init_containers.as_ref().map_or(0, Vec::len) + spec.containers.len();
+    let init = status.init_container_statuses.iter().flatten();
+    let told: Vec<_> = init.chain(status.container_statuses.iter().flatten()).collect();
+    let ended = |one: &v1::ContainerStatus| {
+        one.state.as_ref().is_some_and(|state| state.terminated.is_some())
+    };
+    told.len() == wanted && told.into_iter().all(ended)
 }
 
 /// Where a pod fetches an image, and how far it is.
@@ -248,10 +265,37 @@ fn read_claims(cluster: &Cluster, claims: Vec<PersistentVolumeClaim>) -> BTreeMa
             resource_version: claim.resource_version().unwrap_or_default(),
             deleting: claim.metadata.deletion_timestamp.is_some(),
             made_for: claim.labels().get(LABEL_UID).cloned().unwrap_or_default(),
+            small: is_small(&claim, &cluster.spec.storage.size),
         };
         Some((cluster.ordinal(pod)?, read))
     };
     claims.into_iter().filter_map(read).collect()
+}
+
+/// Only a claim that has its volume can grow.
+fn is_small(claim: &PersistentVolumeClaim, wanted: &str) -> bool {
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    let asked = requests.and_then(|requests| bytes(&requests.get("storage")?.0));
+    let less = asked.zip(bytes(wanted)).is_some_and(|(asked, wanted)| asked < wanted);
+    phase == Some("Bound") && less
+}
+
+/// Of a quantity in a binary unit or without one; `None` for every other, which nobody of ours
+/// writes.
+fn bytes(quantity: &str) -> Option<u128> {
+    let unit = quantity.find(|c: char| !c.is_ascii_digit()).unwrap_or(quantity.len());
+    let (number, unit) = quantity.split_at(unit);
+    let times = match unit {
+        "" => 0,
+        "Ki" => 10,
+        "Mi" => 20,
+        "Gi" => 30,
+        "Ti" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok().map(|number| u128::from(number) << times)
 }
 
 fn read_budget(budget: &PodDisruptionBudget) -> Budget {

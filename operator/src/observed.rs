@@ -160,6 +160,8 @@ pub struct Pod {
     pub restarting: bool,
     /// Where.
     pub node: String,
+    /// On its way out, and its kubelet tells that every container has ended: nothing of it runs.
+    pub ended: bool,
 }
 
 /// A pod that fetches an image onto a node, and starts it there once.
@@ -188,6 +190,8 @@ pub struct Claim {
     pub deleting: bool,
     /// The resource that it was made for.
     pub made_for: String,
+    /// There is a volume, and the claim asks for less than is wanted now.
+    pub small: bool,
 }
 
 /// Where the leader's Service leads.
@@ -225,10 +229,16 @@ pub struct Member {
     pub caught_up: bool,
     /// It leads.
     pub leads: bool,
+    /// Who leads, as it knows; itself, if it does.
+    pub follows: Option<Identity>,
     /// Its term.
     pub term: u64,
     /// The last entry of its log.
     pub last: u64,
+    /// The term of that entry.
+    pub last_term: u64,
+    /// The highest token that it knows of.
+    pub last_token: u64,
     /// The last entry that it knows to be committed.
     pub commit: u64,
     /// The membership, as it knows it.
@@ -322,6 +332,16 @@ impl Member {
         }
         heard * 2 > all
     }
+
+    /// Whether it leads, and has contact with a majority of both halves.
+    #[must_use]
+    pub fn leads_a_majority(&self) -> bool {
+        let Configuration { voters, outgoing, .. } = &self.configuration;
+        let none = BTreeSet::new();
+        self.leads
+            && self.majority(voters.keys(), &none)
+            && (outgoing.is_empty() || self.majority(outgoing.keys(), &none))
+    }
 }
 
 impl Observed {
@@ -329,13 +349,8 @@ impl Observed {
     #[must_use]
     pub fn leader(&self) -> Option<(Ordinal, &Member)> {
         let born = self.born()?;
-        let none = BTreeSet::new();
         let leads = |(_, member): &(&Ordinal, &Member)| {
-            let Configuration { voters, outgoing, .. } = &member.configuration;
-            member.leads
-                && member.cluster == Some(born)
-                && member.majority(voters.keys(), &none)
-                && (outgoing.is_empty() || member.majority(outgoing.keys(), &none))
+            member.cluster == Some(born) && member.leads_a_majority()
         };
         let leader = self.members.iter().filter(leads).max_by_key(|(_, member)| member.term);
         let (ordinal, leader) = leader?;
@@ -355,6 +370,13 @@ impl Observed {
         birth.confirmed.then(|| Identity::parse(&birth.cluster_id)).flatten()
     }
 
+    /// The group that was lost, if this one goes on from a survivor of it.
+    #[must_use]
+    pub fn lost_group(&self) -> Option<Identity> {
+        let recovers = self.cluster.status.birth.as_ref()?.recovers.as_ref()?;
+        Identity::parse(&recovers.cluster_id)
+    }
+
     /// Whether somebody deleted the volume of a pod: whatever is on it goes with the pod.
     #[must_use]
     pub fn condemned(&self, ordinal: Ordinal) -> bool {
@@ -364,8 +386,13 @@ impl Observed {
     /// The newest membership that anybody of the group tells.
     #[must_use]
     pub fn configuration(&self) -> Option<&Configuration> {
-        let born = self.born()?;
-        let ours = self.members.values().filter(|member| member.cluster == Some(born));
+        self.configuration_of(self.born()?)
+    }
+
+    /// The newest membership that anybody of a group tells.
+    #[must_use]
+    pub fn configuration_of(&self, group: Identity) -> Option<&Configuration> {
+        let ours = self.members.values().filter(|member| member.cluster == Some(group));
         ours.map(|member| &member.configuration).max_by_key(|known| known.index)
     }
 }

@@ -74,6 +74,7 @@ fn phase(o: &Observed, plan: &Plan) -> &'static str {
     }
     match (&plan.step, plan.work) {
         (Step::Blocked, _) => "Blocked",
+        (_, Some(Work::Recover)) => "Recovering",
         _ if stopped && o.pods.is_empty() => "Stopped",
         _ if o.born().is_none() => "Creating",
         (_, Some(Work::Scale)) if o.cluster.replicas() == 0 => "Scaling",
@@ -81,6 +82,7 @@ fn phase(o: &Observed, plan: &Plan) -> &'static str {
         (_, Some(Work::Bootstrap)) => "Creating",
         (_, Some(Work::Replace)) => "Repairing",
         (_, Some(Work::Roll)) => "Rolling",
+        (_, Some(Work::Enlarge)) => "Enlarging",
         (_, Some(Work::Scale)) => "Scaling",
         _ if conditions::unmet(o).is_some() => "Degraded",
         _ => "Ready",

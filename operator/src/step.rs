@@ -47,6 +47,22 @@ pub enum Step {
         /// The group.
         cluster: Identity,
     },
+    /// Writes down who goes on alone where a majority is lost. The new identity is made there.
+    Forsake {
+        /// Its pod.
+        survivor: Ordinal,
+        /// Who.
+        member: Identity,
+        /// The group that is lost.
+        lost: Identity,
+        /// Seconds for which nothing is granted.
+        hold_off: i64,
+    },
+    /// Has the survivor that is written down go on alone.
+    Recover {
+        /// Its pod.
+        survivor: Ordinal,
+    },
     /// Founds the group that is written down.
     Bootstrap {
         /// The pod.
@@ -123,6 +139,15 @@ pub enum Step {
     },
     /// Makes the leader's Service lead to this pod; `None`: to nobody.
     Route(Option<Ordinal>),
+    /// Has a volume grow to the wanted size.
+    Enlarge {
+        /// Of which pod.
+        claim: Ordinal,
+        /// And which of that name.
+        uid: String,
+        /// And its state.
+        resource_version: String,
+    },
     /// Deletes the volume of a member that is gone for good.
     Discard {
         /// Of which pod.
@@ -145,6 +170,10 @@ pub enum Work {
     Roll,
     /// Replacing a lost member.
     Replace,
+    /// Going on from one survivor.
+    Recover,
+    /// Making volumes greater.
+    Enlarge,
 }
 
 impl Work {
@@ -156,6 +185,8 @@ impl Work {
             Work::Scale => "Scale",
             Work::Roll => "Roll",
             Work::Replace => "Replace",
+            Work::Recover => "Recover",
+            Work::Enlarge => "Enlarge",
         }
     }
 }

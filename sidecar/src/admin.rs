@@ -271,6 +271,7 @@ impl Members for Admin {
             applied: view.applied.0,
             first: view.first.0,
             last: view.last.0,
+            last_term: view.last_term.0,
             durable: view.durable.0,
             voters: listed(incoming),
             learners: listed(learners),

@@ -105,9 +105,6 @@ struct TestArgs {
     /// Only scenarios whose names contain this; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Faults last as long as they would outside
-    #[arg(long)]
-    long: bool,
     #[command(flatten)]
     built: Built,
 }
@@ -130,10 +127,10 @@ struct Built {
 }
 
 impl Built {
-    fn options(self, long: bool, only: Vec<String>) -> scenarios::Options {
+    fn options(self, only: Vec<String>) -> scenarios::Options {
         let Built { dir: base, image, operator, source } = self;
         let image_name = IMAGE_NAME.to_owned();
-        scenarios::Options { base, image, image_name, operator, source, long, only }
+        scenarios::Options { base, image, image_name, operator, source, only }
     }
 }
 
@@ -231,7 +228,7 @@ fn run(verb: Verb) -> Result<ExitCode, String> {
         Verb::Cluster(verb) => return run_cluster(verb),
         Verb::Demo(args) => {
             let color = screen::color_wanted() && !args.no_color;
-            let options = args.built.options(false, Vec::new());
+            let options = args.built.options(Vec::new());
             let (rounds, compare) = (args.rounds.get(), args.compare);
             let shown = demo::run(&options, demo::Wish { rounds, color, compare });
             let kept = runtime()?.block_on(shown)?;
@@ -287,7 +284,7 @@ fn run_cluster(verb: ClusterVerb) -> Result<ExitCode, String> {
 }
 
 fn test(args: TestArgs) -> Result<ExitCode, String> {
-    let options = args.built.options(args.long, args.only);
+    let options = args.built.options(args.only);
     let passed = runtime()?.block_on(scenarios::run(&options))?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -62,6 +62,12 @@ pub fn signal(instance: &Instance, name: &str, signal: Signal) -> Result<bool, S
     Ok(true)
 }
 
+/// When a process was started: CLOCK_BOOTTIME in ns, to the hundredth of a second.
+pub fn begun_ns(pid: i32) -> Option<u64> {
+    let ticks: u64 = start_time(pid)?.parse().ok()?;
+    Some(ticks * 10_000_000)
+}
+
 /// When it started, in ticks since the boot; `None` if it is gone, or waits to be buried.
 fn start_time(pid: i32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -226,6 +226,14 @@ impl Caller {
         Ok(timed(self.status.get(StatusRequest {})).await?.leader)
     }
 
+    /// The Raft term, as this sidecar knows it.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn term(&mut self) -> Result<u64, Failed> {
+        Ok(timed(self.status.get(StatusRequest {})).await?.term)
+    }
+
     /// Who holds a name, linearizably.
     ///
     /// # Errors

@@ -16,8 +16,15 @@ const TTL_MS: u64 = 30_000;
 /// When a prober's operations succeeded, and when one failed and why: boottime in ns, rising.
 #[derive(Clone, Debug, Default)]
 pub struct Gaps {
-    successes: Arc<Mutex<Vec<u64>>>,
+    successes: Arc<Mutex<Vec<Success>>>,
     failures: Arc<Mutex<Vec<Failure>>>,
+}
+
+/// An operation that succeeded: when, and how long it took.
+#[derive(Clone, Copy, Debug)]
+struct Success {
+    at: u64,
+    took: u64,
 }
 
 /// An operation that failed.
@@ -32,8 +39,18 @@ pub struct Failure {
 }
 
 impl Gaps {
-    fn add(&self, at: u64) {
-        self.successes.lock().unwrap_or_else(PoisonError::into_inner).push(at);
+    fn add(&self, begun: u64) {
+        let at = boottime_ns();
+        let success = Success { at, took: at.saturating_sub(begun) };
+        self.successes.lock().unwrap_or_else(PoisonError::into_inner).push(success);
+    }
+
+    /// How long each operation took that succeeded after this moment, in ns.
+    #[must_use]
+    pub fn took(&self, from: u64) -> Vec<u64> {
+        let successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = successes.partition_point(|success| success.at < from);
+        successes[start..].iter().map(|success| success.took).collect()
     }
 
     /// The longest time without a success between two moments, in ns; open at its end if nothing
@@ -41,10 +58,11 @@ impl Gaps {
     #[must_use]
     pub fn longest(&self, from: u64, to: u64) -> u64 {
         let successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = successes.partition_point(|at| *at < from);
-        let mut last = if start > 0 { successes[start - 1] } else { from };
+        let start = successes.partition_point(|success| success.at < from);
+        let mut last = if start > 0 { successes[start - 1].at } else { from };
         let mut longest = 0;
-        for at in successes[start..].iter().copied().take_while(|at| *at <= to) {
+        let after = successes[start..].iter().map(|success| success.at);
+        for at in after.take_while(|at| *at <= to) {
             longest = longest.max(at - last);
             last = at;
         }
@@ -55,7 +73,7 @@ impl Gaps {
     #[must_use]
     pub fn succeeded_after(&self, moment: u64) -> bool {
         let successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
-        successes.last().is_some_and(|at| *at > moment)
+        successes.last().is_some_and(|success| success.at > moment)
     }
 
     fn fail(&self, begun: u64, why: &Failed) {
@@ -200,7 +218,7 @@ impl Prober {
             match *step {
                 Step::Claim(request) => match caller.acquire(&name, request, 5_000).await {
                     Ok(Some(token)) => {
-                        self.done(Fact::Granted { name: name.clone(), token });
+                        self.done(begun, Fact::Granted { name: name.clone(), token });
                         *step = Step::Release { token, request: caller.request() };
                     }
                     Ok(None) => *step = Step::Claim(caller.request()),
@@ -216,7 +234,7 @@ impl Prober {
                     // Until it is acknowledged it may or may not have been done.
                     self.history.add(Fact::ReleaseUnknown { name: name.clone(), token });
                     match caller.release(&name, token, request).await {
-                        Ok(()) => self.done(Fact::Released { name: name.clone(), token }),
+                        Ok(()) => self.done(begun, Fact::Released { name: name.clone(), token }),
                         Err(failed) if failed.reason == "NOT_HOLDER" => {
                             self.gaps.fail(begun, &failed);
                             self.broken.push(format!(
@@ -232,8 +250,8 @@ impl Prober {
         }
     }
 
-    fn done(&mut self, fact: Fact) {
-        self.gaps.add(boottime_ns());
+    fn done(&mut self, begun: u64, fact: Fact) {
+        self.gaps.add(begun);
         self.history.add(fact);
     }
 

@@ -163,7 +163,7 @@ pub const LEVELS: &[Level] = &[
             "a RaftCluster on a real Kubernetes, in every scenario; needs root and Go",
             cluster::level,
             &["test"],
-            &["test", "--long"],
+            &["test"],
         )
     },
     system(

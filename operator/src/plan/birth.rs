@@ -4,6 +4,7 @@
 //! status, then calls it, and the call may be repeated. If the seed's disk is gone before anybody
 //! joined, another foundation is written down, with a new identity and a new life of the tokens.
 
+use super::recovery;
 use crate::observed::{Identity, Member, Observed, Ordinal};
 use crate::step::{Plan, Step, Work};
 use std::collections::BTreeMap;
@@ -15,6 +16,9 @@ pub(super) fn plan(o: &Observed) -> Option<Plan> {
     };
     if birth.confirmed {
         return None;
+    }
+    if let Some(lost) = o.lost_group() {
+        return Some(recovery::go_on(o, birth, lost));
     }
     let seed = o.cluster.ordinal(&birth.seed).unwrap_or(0);
     let of = |plan: Plan| Some(plan.as_part_of(Work::Bootstrap, [seed]));

@@ -40,7 +40,12 @@ impl<'a> Group<'a> {
     /// Whether a member's disk can never be counted on again.
     pub(super) fn spoiled(&self, member: &Member) -> bool {
         let quarantined = self.leader.followers.get(&member.id).is_some_and(|of| of.quarantined);
-        !member.unfit.is_empty() || member.retired || quarantined
+        !member.unfit.is_empty() || member.retired || quarantined || self.forsaken(member)
+    }
+
+    /// Whether it is of the group that was lost, and from which another member goes on.
+    fn forsaken(&self, member: &Member) -> bool {
+        member.cluster.is_some() && member.cluster == self.o.lost_group()
     }
 
     fn is_lost(&self, id: Identity, name: &str) -> bool {
@@ -240,10 +245,17 @@ pub(super) fn plan(group: &Group) -> Option<Plan> {
 fn retire(group: &Group) -> Option<Plan> {
     let lied = |member: &Member| {
         let of = group.leader.followers.get(&member.id);
-        of.is_some_and(|of| of.quarantined) && !member.retired
+        of.is_some_and(|of| of.quarantined)
     };
-    let (ordinal, member) = group.o.members.iter().find(|(_, member)| lied(member))?;
-    let why = format!("the disk of {} lost what it had acknowledged", group.name(*ordinal));
+    // One that is of no use never votes, and takes no such word.
+    let fit = |member: &Member| !member.retired && member.unfit.is_empty();
+    let mut fit = group.o.members.iter().filter(|(_, member)| fit(member));
+    let (ordinal, member) = fit.find(|(_, member)| lied(member) || group.forsaken(member))?;
+    let name = group.name(*ordinal);
+    let why = match group.forsaken(member) {
+        true => format!("the disk of {name} is of the group that was lost"),
+        false => format!("the disk of {name} lost what it had acknowledged"),
+    };
     let step = Step::Retire { pod: *ordinal, member: member.id };
     Some(Plan::new(step, why).as_part_of(Work::Replace, [*ordinal]))
 }

@@ -11,10 +11,13 @@
 mod birth;
 mod group;
 mod pods;
+mod recovery;
 
 use crate::observed::{Configuration, Observed, Ordinal};
 use crate::step::{Plan, Step, Work};
 use crate::validate;
+
+pub use recovery::confirmation;
 
 /// What is to be done next.
 #[must_use]
@@ -31,19 +34,25 @@ pub fn plan(o: &Observed) -> Plan {
         Some((ordinal, leader)) => led(&group::Group::new(o, ordinal, leader)),
         None => pods::without_quorum(o),
     });
-    // The rest goes on with the pods as they are; what ends in waiting waits for the user.
-    match validate::fault(&o.cluster.spec) {
-        Some(fault) if matches!(plan.step, Step::Rest | Step::Await) => {
-            Plan::new(Step::Blocked, fault)
-        }
-        _ => plan,
+    let idle = matches!(plan.step, Step::Rest | Step::Await);
+    match validate::fault(&o.cluster.spec).filter(|_| idle) {
+        // The rest goes on with the pods as they are; what ends in waiting waits for the user.
+        Some(fault) => Plan::new(Step::Blocked, fault),
+        // A step that the storage class may refuse keeps no other from being done; and a full disk,
+        // which the group may wait for, is no reason to wait.
+        None if idle => pods::enlarge(o).unwrap_or(plan),
+        None => plan,
     }
 }
 
 /// Without a group: what is waited for may wait for pods.
 fn birth(o: &Observed) -> Option<Plan> {
     let plan = birth::plan(o)?;
-    let pods = || pods::more(o, o.cluster.replicas()).or_else(|| pods::broken(o));
+    // Who is to go on alone may be in a pod that is not wanted any more.
+    let survivor = o.cluster.status.birth.as_ref().filter(|birth| birth.recovers.is_some());
+    let survivor = survivor.and_then(|birth| o.cluster.ordinal(&birth.seed));
+    let needed = o.cluster.replicas().max(survivor.map_or(0, |survivor| survivor + 1));
+    let pods = || pods::more(o, needed).or_else(|| pods::broken(o));
     let waits = plan.step == Step::Await;
     Some(if waits { pods().unwrap_or(plan) } else { plan })
 }

@@ -2,7 +2,7 @@
 //! shrank, and exchanged one at a time.
 
 use super::group::{Group, relieve, successor};
-use super::{pods_needed, pods_voting};
+use super::{pods_needed, pods_voting, recovery};
 use crate::observed::{Budget, Claim, Identity, Member, Observed, Ordinal, Pod, Pull};
 use crate::step::{Plan, Step, Work};
 use crate::validate;
@@ -72,7 +72,7 @@ fn would_end(o: &Observed) -> Option<String> {
 }
 
 /// Who voted when the status was written.
-fn remembered(o: &Observed) -> BTreeMap<Identity, String> {
+pub(super) fn remembered(o: &Observed) -> BTreeMap<Identity, String> {
     let voters = o.cluster.status.members.iter().filter(|member| member.role == "Voter");
     let named = voters
         .filter_map(|member| Some((Identity::parse(&member.member_id)?, member.name.clone())));
@@ -109,6 +109,26 @@ pub(super) fn grow(o: &Observed) -> Option<Plan> {
     }
 }
 
+/// The volumes follow the size that is wanted; those of pods to come are made in the first one.
+pub(super) fn enlarge(o: &Observed) -> Option<Plan> {
+    let small = |(at, claim): &(&Ordinal, &Claim)| {
+        let member = o.members.get(at);
+        let joined =
+            member.is_some_and(|member| member.cluster.is_some() && member.cluster == o.born());
+        let ours = claim.made_for == o.cluster.uid || o.cluster.spec.adopt_existing || joined;
+        claim.small && !claim.deleting && ours
+    };
+    let (ordinal, claim) = o.claims.iter().find(small)?;
+    let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
+    let why = format!(
+        "the volume of {} is smaller than {}",
+        o.cluster.pod_name(*ordinal),
+        o.cluster.spec.storage.size
+    );
+    let step = Step::Enlarge { claim: *ordinal, uid, resource_version };
+    Some(Plan::new(step, why).as_part_of(Work::Enlarge, [*ordinal]))
+}
+
 /// Whether a volume of ours is one whose member left the group.
 fn left(o: &Observed, ordinal: Ordinal) -> bool {
     let Some(claim) = o.claims.get(&ordinal) else { return false };
@@ -123,7 +143,7 @@ fn left(o: &Observed, ordinal: Ordinal) -> bool {
 
 /// Nobody leads with a majority: nothing is taken away but pods that never ran and are out of date.
 pub(super) fn without_quorum(o: &Observed) -> Plan {
-    if let Some(plan) = broken(o) {
+    if let Some(plan) = broken(o).or_else(|| recovery::begin(o)) {
         return plan;
     }
     if let Some(why) = majority_gone(o) {
@@ -161,7 +181,7 @@ fn majority_gone(o: &Observed) -> Option<String> {
         }
     }
     let lost = format!("the disks of a majority of the voters are gone ({})", gone.join(", "));
-    let way = "bring them back, or recover the group from a survivor or a backup";
+    let way = "bring them back, let one member go on alone (spec.recovery), or restore a backup";
     (gone.len() * 2 >= all && all > 0).then(|| format!("{lost}: {way}"))
 }
 
@@ -481,6 +501,9 @@ pub(super) fn spoiled(group: &Group) -> Option<Plan> {
     let member = o.members.get(ordinal).filter(|member| group.spoiled(member));
     let why = match member.map(|member| member.unfit.as_str()) {
         None => "its volume is deleted",
+        Some("") if o.lost_group().is_some_and(|lost| o.members[ordinal].cluster == Some(lost)) => {
+            "its disk is of the group that was lost"
+        }
         Some("") => "its disk lost what it had acknowledged, or is retired",
         Some(unfit) => unfit,
     };

@@ -110,6 +110,7 @@ fn ready(o: &Observed, plan: &Plan, told: &RaftClusterStatus) -> Told {
     // What disturbs nobody, like a certificate's renewal, is no work.
     let rests = plan.step != Step::Blocked && plan.work.is_none();
     let (says, reason, message) = match unmet(o) {
+        _ if told.phase == "Recovering" => (Says::No, "UnderWay", plan.why.clone()),
         _ if o.born().is_none() => (Says::No, "Creating", "the group is not founded".to_owned()),
         Some(unmet) if told.leader.is_none() => (Says::No, "NoQuorum", unmet),
         Some(unmet) => (Says::No, "NotAsWanted", unmet),
@@ -126,7 +127,15 @@ fn reconciling(o: &Observed, plan: &Plan, told: &RaftClusterStatus) -> Told {
         Step::Rest => no("AsWanted", "nothing is under way"),
         Step::Blocked => no("Stalled", "nothing can be done before somebody acts"),
         _ => {
-            let phases = ["Creating", "Scaling", "Rolling", "Repairing", "NoQuorum"];
+            let phases = [
+                "Creating",
+                "Scaling",
+                "Rolling",
+                "Enlarging",
+                "Repairing",
+                "Recovering",
+                "NoQuorum",
+            ];
             let reason = phases.into_iter().find(|phase| *phase == told.phase);
             ("Reconciling", Says::Yes, reason.unwrap_or("Settling"), plan.why.clone())
         }
@@ -154,6 +163,9 @@ fn quorum(o: &Observed) -> Told {
     }
     if o.members.values().any(|member| ours(member.cluster)) {
         return (kind, Says::No, "NoLeader", "no member leads with a majority".to_owned());
+    }
+    if o.born().is_none() && o.lost_group().is_some() {
+        return (kind, Says::No, "Recovering", "one member is to go on alone".to_owned());
     }
     let stopped = o.cluster.replicas() == 0;
     let reason = if stopped { "Stopped" } else { "NobodyAnswers" };

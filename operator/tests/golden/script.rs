@@ -1,16 +1,20 @@
 //! The reading and the printing of a situation.
 
-use quorate_operator::crd::{Birth, LeaderService, MemberStatus, Repair};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use quorate_operator::crd::{Birth, LeaderService, MemberStatus, Recovers, Recovery, Repair};
 use quorate_operator::observed::{
     Budget, Claim, Cluster, Configuration, Follower, Identity, Member, Observed, Ordinal, Pod,
     Pull, Route, Set,
 };
-use quorate_operator::plan::plan;
+use quorate_operator::plan::{confirmation, plan};
 use quorate_operator::status::status;
 use quorate_operator::step::Step;
 use std::collections::BTreeMap;
 
 const GROUP: Identity = Identity(0x6000);
+/// The one after a recovery.
+const NEXT: Identity = Identity(0x8000);
 const NOW_S: i64 = 1_000_000;
 
 /// What is planned and told in a situation.
@@ -58,6 +62,7 @@ fn nobody() -> Cluster {
     cluster.spec.replicas = 3;
     cluster.spec.max_voters = 5;
     cluster.spec.repair = Repair { unreachable_seconds: 300 };
+    cluster.spec.storage.size = "1Gi".to_owned();
     cluster
 }
 
@@ -101,7 +106,16 @@ fn read(o: &mut Observed, words: &[&str]) {
             o.budget = Some(Budget { max_unavailable: number(most), observed });
         }
         ["birth", "none"] => o.cluster.status.birth = None,
+        ["birth", "recovers"] => recovers(o, false),
+        ["birth", "recovered"] => recovers(o, true),
         ["birth", rest @ ..] => birth(o, rest.contains(&"confirmed")),
+        ["recovery", survivor, rest @ ..] => recovery(o, survivor, rest),
+        ["log", ordinal, term, last] => {
+            let member = o.members.get_mut(&number(ordinal)).unwrap();
+            (member.last_term, member.last) = (number(term), number(last));
+        }
+        ["nobody", "leads"] => nobody_leads(o, 60),
+        ["nobody", "leads", "for", seconds] => nobody_leads(o, number(seconds)),
         ["index", index] => change(o, |known| known.index = number(index)),
         ["voters", rest @ ..] => change(o, |known| known.voters = named(rest)),
         ["outgoing", rest @ ..] => change(o, |known| known.outgoing = named(rest)),
@@ -136,6 +150,38 @@ fn birth(o: &mut Observed, confirmed: bool) {
         epoch: 1,
         last_n: "0".to_owned(),
         confirmed,
+        recovers: None,
+    });
+}
+
+/// For so many seconds, as the status tells.
+fn nobody_leads(o: &mut Observed, seconds: i64) {
+    o.members.values_mut().for_each(|member| (member.leads, member.follows) = (false, None));
+    o.cluster.status.conditions = status(o, &plan(o)).conditions;
+    let since = Time(Timestamp::from_second(NOW_S - seconds).unwrap());
+    let told = o.cluster.status.conditions.iter_mut();
+    told.filter(|one| one.status != "True")
+        .for_each(|one| one.last_transition_time = since.clone());
+}
+
+/// The group is another one, in which the member of pod 0 goes on alone, or is to.
+fn recovers(o: &mut Observed, confirmed: bool) {
+    let recovers = Recovers { cluster_id: GROUP.to_string(), hold_off_seconds: 60 };
+    let birth = o.cluster.status.birth.as_mut().unwrap();
+    (birth.recovers, birth.confirmed) = (Some(recovers), confirmed);
+    birth.cluster_id = NEXT.to_string();
+}
+
+/// The resource asks for one to go on alone; `unsaid`: without the words; `demo-N`: pod N
+/// is known to have stopped.
+fn recovery(o: &mut Observed, survivor: &str, words: &[&str]) {
+    let confirm = if words.contains(&"unsaid") { "yes".to_owned() } else { confirmation(GROUP) };
+    let named = words.iter().filter(|word| word.starts_with("demo-"));
+    o.cluster.spec.recovery = Some(Recovery {
+        survivor: survivor.to_owned(),
+        confirm,
+        accept_running: named.map(|&word| word.to_owned()).collect(),
+        hold_off_seconds: 60,
     });
 }
 
@@ -193,7 +239,7 @@ fn change(o: &mut Observed, how: impl Fn(&mut Configuration)) {
 
 fn lead(o: &mut Observed, ordinal: Ordinal) {
     for (at, member) in &mut o.members {
-        member.leads = *at == ordinal;
+        (member.leads, member.follows) = (*at == ordinal, Some(own(ordinal)));
         member.followers.clear();
     }
     change(o, |_| {});
@@ -213,7 +259,13 @@ fn follower(o: &mut Observed, id: Identity, what: &str) {
 fn claim(o: &mut Observed, ordinal: Ordinal, what: &str) {
     let (uid, resource_version) = (format!("claim-{ordinal}"), "3".to_owned());
     let made_for = if what == "foreign" { "another" } else { "resource" }.to_owned();
-    let claim = Claim { uid, resource_version, deleting: what == "deleting", made_for };
+    let claim = Claim {
+        uid,
+        resource_version,
+        deleting: what == "deleting",
+        made_for,
+        small: what == "small",
+    };
     match what {
         "none" => o.claims.remove(&ordinal),
         _ => o.claims.insert(ordinal, claim),
@@ -259,6 +311,7 @@ fn member(o: &mut Observed, ordinal: Ordinal, id: Identity) -> &mut Member {
         caught_up: true,
         term: 2,
         last: 500,
+        last_term: 2,
         commit: 500,
         version: "0.1.0".to_owned(),
         ..Default::default()
@@ -281,19 +334,20 @@ fn pod(o: &mut Observed, ordinal: Ordinal, words: &[&str]) {
     let made = Pod {
         uid: format!("pod-{ordinal}"),
         resource_version: "5".to_owned(),
-        deleting: has("deleting"),
+        deleting: has("deleting") || has("ended"),
         ready: !has("unready") && !has("notRunning"),
         template_hash: text(has("oldTemplate")),
         image: text(has("oldImage")),
         running_image: running,
         restarting: has("restarting"),
         node: format!("node{ordinal}"),
+        ended: has("ended"),
     };
     o.pods.insert(ordinal, made);
     if !o.claims.contains_key(&ordinal) {
         claim(o, ordinal, "bound");
     }
-    if has("silent") || has("notRunning") {
+    if has("silent") || has("notRunning") || has("ended") {
         o.members.remove(&ordinal);
         return;
     }
@@ -315,6 +369,12 @@ fn pod(o: &mut Observed, ordinal: Ordinal, words: &[&str]) {
     }
     if has("elsewhere") {
         there.cluster = Some(Identity(0x7000));
+    }
+    if has("alone") {
+        let voters = BTreeMap::from([(there.id, format!("demo-{ordinal}"))]);
+        there.configuration = Configuration { index: 501, voters, ..Default::default() };
+        (there.cluster, there.leads) = (Some(NEXT), true);
+        (there.last, there.commit, there.follows) = (501, 501, Some(there.id));
     }
 }
 
@@ -350,6 +410,9 @@ fn step(step: &Step) -> String {
         Step::Transfer { leader, to } => format!("Transfer from {leader} to {}", letter(*to)),
         Step::Route(to) => format!("Route to {to:?}"),
         Step::Retire { pod, member } => format!("Retire {} in {pod}", letter(*member)),
+        Step::Forsake { survivor, member, hold_off, .. } => {
+            format!("Forsake all but {} in {survivor}, {hold_off} s", letter(*member))
+        }
         other => format!("{other:?}"),
     }
 }

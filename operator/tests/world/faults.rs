@@ -15,7 +15,7 @@ impl World {
         // see while its pod does not run: whoever stops all then is beyond help.
         let least = u64::from(self.hides_a_loss());
         let spec = &mut self.cluster.spec;
-        match self.dice.below(12) {
+        match self.dice.below(13) {
             0..=5 => spec.replicas = i32::try_from(self.dice.below(8).max(least)).unwrap(),
             6 => {
                 spec.max_voters = [1, 3, 5, 7][usize::try_from(self.dice.below(4)).unwrap()];
@@ -30,7 +30,12 @@ impl World {
                 let good = format!("i{}", self.dice.below(1000));
                 self.cluster.image = if bad { BAD_IMAGE.to_owned() } else { good };
             }
-            _ => spec.paused = !spec.paused,
+            11 => spec.paused = !spec.paused,
+            // Sizes of one digit, so that they compare as texts.
+            _ => {
+                let now: u32 = spec.storage.size[..1].parse().unwrap();
+                spec.storage.size = format!("{}Gi", (now + 1).min(9));
+            }
         }
         self.cluster.generation += 1;
         self.resource += 1;

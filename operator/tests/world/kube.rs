@@ -37,6 +37,7 @@ impl World {
                     uid: self.fresh("claim"),
                     rv,
                     made_for: self.cluster.uid.clone(),
+                    size: "1Gi".to_owned(),
                     ..Claim::default()
                 };
                 self.claims.insert(ordinal, claim);

@@ -156,6 +156,9 @@ fn as_wanted(world: &mut World) {
     let left: Vec<_> = o.claims.keys().filter(|at| **at >= replicas && !foreign(at)).collect();
     assert!(left.is_empty(), "volumes {left:?} are left");
     assert!(o.claims.values().all(|claim| !claim.deleting), "condemned volumes");
+    let adopts = o.cluster.spec.adopt_existing;
+    let small = o.claims.iter().find(|(at, claim)| claim.small && (adopts || !foreign(at)));
+    assert!(small.is_none(), "{small:?} is small");
     assert!(o.pulls.is_empty(), "{:?} are left", o.pulls);
     let budget = o.budget.map(|budget| budget.max_unavailable);
     assert_eq!(budget, (replicas > 1).then_some(1), "the budget");

@@ -61,6 +61,7 @@ impl World {
             epoch: 1,
             last_n: "0".to_owned(),
             confirmed: false,
+            recovers: None,
         };
         match &plan.step {
             Step::Conceive { seed, member } => {
@@ -108,6 +109,12 @@ impl World {
             Step::Discard { claim, uid, resource_version } => {
                 self.discard(*claim, uid, resource_version)
             }
+            Step::Enlarge { claim, uid, resource_version } => self.enlarge(
+                *claim,
+                uid,
+                resource_version,
+                seen.o.cluster.spec.storage.size.clone(),
+            ),
             _ => self.tell(&plan.step, &seen.o),
         };
         if done {
@@ -237,6 +244,17 @@ impl World {
         }
     }
 
+    fn enlarge(&mut self, ordinal: Ordinal, uid: &str, rv: &str, size: String) -> bool {
+        let version = self.version();
+        let Some(claim) = self.claims.get_mut(&ordinal) else { return false };
+        if claim.uid != uid || claim.rv.to_string() != rv {
+            return false;
+        }
+        assert!(claim.size < size, "a volume of {} becomes {size}", claim.size);
+        (claim.size, claim.rv) = (size, version);
+        true
+    }
+
     fn discard(&mut self, ordinal: Ordinal, uid: &str, rv: &str) -> bool {
         let version = self.version();
         let possible = self.group.possible();
@@ -320,6 +338,8 @@ pub fn kind(step: &Step) -> &'static str {
         Step::Adopt { .. } => "Adopt",
         Step::Bootstrap { .. } => "Bootstrap",
         Step::Born => "Born",
+        Step::Forsake { .. } => "Forsake",
+        Step::Recover { .. } => "Recover",
         Step::Change { .. } => "Change",
         Step::Transfer { .. } => "Transfer",
         Step::Drain(_) => "Drain",
@@ -331,6 +351,7 @@ pub fn kind(step: &Step) -> &'static str {
         Step::Route(_) => "Route",
         Step::Pull { .. } => "Pull",
         Step::Unpull { .. } => "Unpull",
+        Step::Enlarge { .. } => "Enlarge",
         Step::Discard { .. } => "Discard",
     }
 }

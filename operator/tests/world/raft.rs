@@ -334,7 +334,7 @@ impl Group {
                 .map(|(id, of)| (id, Follower { matched: of.matched * SCALE, ..of }))
                 .collect(),
             version: "0.1.0".to_owned(),
-            holders: BTreeMap::new(),
+            ..Member::default()
         }
     }
 }

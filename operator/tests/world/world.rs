@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::raft::{Disk, Group};
-use quorate_operator::crd::{RaftClusterSpec, Repair};
+use quorate_operator::crd::{RaftClusterSpec, Repair, Storage};
 use quorate_operator::observed::{self, Budget, Cluster, Identity, Observed, Ordinal, Pull, Set};
 use std::collections::BTreeMap;
 
@@ -32,6 +32,7 @@ pub struct Claim {
     pub rv: u64,
     pub deleting: bool,
     pub made_for: String,
+    pub size: String,
     pub disk: Option<Identity>,
 }
 
@@ -86,7 +87,9 @@ impl World {
         let mut dice = Dice(seed);
         let repair = Repair { unreachable_seconds: 30 };
         let replicas = i32::try_from(dice.below(7) + 1).unwrap();
-        let spec = RaftClusterSpec { replicas, max_voters: 5, repair, ..Default::default() };
+        let storage = Storage { size: "1Gi".to_owned(), ..Storage::default() };
+        let spec =
+            RaftClusterSpec { replicas, max_voters: 5, repair, storage, ..Default::default() };
         let cluster = Cluster {
             name: "demo".to_owned(),
             namespace: "default".to_owned(),
@@ -174,6 +177,7 @@ impl World {
             uid: pod.uid.clone(),
             resource_version: pod.rv.to_string(),
             deleting: pod.deleting,
+            ended: false,
             ready: pod.ready,
             template_hash: pod.template.clone(),
             image: pod.image.clone(),
@@ -186,6 +190,7 @@ impl World {
             resource_version: claim.rv.to_string(),
             deleting: claim.deleting,
             made_for: claim.made_for.clone(),
+            small: claim.size < self.cluster.spec.storage.size,
         };
         let Cluster { template_hash, image, spec, .. } = &self.cluster;
         let set = |set: &StatefulSet| Set {

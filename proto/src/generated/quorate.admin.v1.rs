@@ -110,6 +110,9 @@ pub struct StatusResponse {
     /// Who holds the elections that were asked for, as of what is applied here; one that nobody holds is not listed.
     #[prost(message, repeated, tag = "30")]
     pub leaders: ::prost::alloc::vec::Vec<ElectionLeader>,
+    /// The term of the entry `last`: of two logs the one with the later term goes further, of equal ones the longer.
+    #[prost(uint64, tag = "31")]
+    pub last_term: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ElectionLeader {

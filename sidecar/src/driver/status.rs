@@ -37,6 +37,8 @@ pub struct StatusView {
     pub first: Index,
     /// The last entry.
     pub last: Index,
+    /// Its term.
+    pub last_term: Term,
     /// Durable here.
     pub durable: Index,
     /// The membership.
@@ -120,6 +122,7 @@ impl StatusView {
             applied: node.applied(),
             first: node.first_index(),
             last: node.last().index,
+            last_term: node.last().term,
             durable: node.durable(),
             configuration: node.configuration().clone(),
             configuration_index: node.configuration_index(),
@@ -168,6 +171,7 @@ impl StatusView {
             applied: Index(0),
             first: Index(0),
             last: Index(0),
+            last_term: Term(0),
             durable: Index(0),
             configuration: Configuration::default(),
             configuration_index: Index(0),

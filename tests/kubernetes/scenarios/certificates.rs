@@ -2,9 +2,8 @@
 //! and the wrong ones refused at every port.
 
 use super::handshake::{Issuer, Pair, handshake};
-use super::load::{Load, ms};
+use super::load::{Load, PLANNED_MAX, ms};
 use super::seconds;
-use super::size::PLANNED_MAX;
 use super::space::{NAME, PATIENCE, Space, kill, sidecar_of, standalone, until};
 use super::stage::{SYSTEM, Stage};
 use k8s_openapi::ByteString;

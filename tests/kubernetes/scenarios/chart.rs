@@ -10,6 +10,7 @@ use super::rights;
 use super::seconds;
 use super::space::{NAME, PATIENCE, Pod, Space, application_of, kill, standalone, until};
 use super::stage::{SYSTEM, Stage};
+use super::storage;
 use crate::host;
 use serde_json::json;
 use std::time::Instant;
@@ -305,7 +306,9 @@ async fn changes(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String
     space.settled(1).await?;
     space.scale(3)?;
     space.settled(3).await?;
-    told.push(format!("templates, image, 3→1→3 {:.1} s", seconds(begun)));
+    storage::grow(space, "2Gi")?;
+    storage::all_are(space, 3, "2Gi").await?;
+    told.push(format!("templates, image, 3→1→3, greater volumes {:.1} s", seconds(begun)));
     Ok(())
 }
 

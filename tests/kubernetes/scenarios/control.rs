@@ -33,7 +33,7 @@ async fn without_server(
     load.keep("demo-0", 20).await?;
     let leader = space.some_leader().await?;
     let pid = sidecar_of(&space.pod(&leader).await?.uid)?;
-    let stopped = Duration::from_secs(if stage.long { 60 } else { 20 });
+    let stopped = Duration::from_secs(60);
     let (begun, from, before) = (Instant::now(), boottime_ns(), load.operations());
     end(true).await?;
     let held = async {
@@ -138,32 +138,59 @@ pub(super) async fn two_operators(stage: &Stage) -> Result<String, String> {
     Ok(format!("the second waited, and took over after {took:.1} s"))
 }
 
-/// Nothing happens: the operator writes nothing but its Lease.
-pub(super) async fn at_rest(stage: &Stage) -> Result<String, String> {
-    let _space = Space::settled_new(stage, "rest", standalone(3)).await?;
-    // What ended a moment ago may have echoes: it is at rest once a while brought no write.
-    let quiet = Duration::from_secs(5);
+/// A group that nobody touches, beside the scenarios.
+pub(super) struct AtRest {
+    since: Instant,
+    /// What the audit log had of the operator's writes.
+    writes: usize,
+}
+
+/// Where it is.
+const REST: &str = "rest";
+/// How long it is looked at.
+const REST_SPAN: Duration = Duration::from_secs(180);
+/// What ended a moment ago may have echoes: it is at rest once a while brought no write.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Makes it, and waits until it is at rest.
+pub(super) async fn rest(stage: &Stage) -> Result<AtRest, String> {
+    let space = Space::settled_new(stage, REST, standalone(3)).await?;
     until("no more writes come", PATIENCE, async || {
         let before = writes(stage, 0)?.len();
-        tokio::time::sleep(quiet).await;
+        tokio::time::sleep(QUIET).await;
         let new = writes(stage, before)?;
-        if others(&new).is_empty() { Ok(()) } else { Err(others(&new).join(", ")) }
+        let own = own(&new);
+        if own.is_empty() { Ok(()) } else { Err(own.join(", ")) }
     })
     .await?;
-    let before = writes(stage, 0)?.len();
-    let span = Duration::from_secs(if stage.long { 180 } else { 30 });
-    tokio::time::sleep(span).await;
-    let new = writes(stage, before)?;
-    let (others, leases) = (others(&new), new.len() - others(&new).len());
-    if !others.is_empty() {
-        return Err(format!("at rest the operator wrote {}", others.join(", ")));
-    }
-    let most = usize::try_from(span.as_secs() / 10 + 1).unwrap_or(usize::MAX);
-    if leases == 0 || leases > most {
-        return Err(format!("{leases} writes of the Lease in {} s", span.as_secs()));
-    }
-    Ok(format!("{} s: 0 writes, {leases} of the Lease", span.as_secs()))
+    // It outlives the scenario that comes next.
+    stage.keep(&space.namespace);
+    Ok(AtRest { since: Instant::now(), writes: writes(stage, 0)?.len() })
 }
+
+/// While other groups came and went, the operator wrote nothing about the one at rest; and of its
+/// Lease no more than it must.
+pub(super) async fn at_rest(stage: &Stage) -> Result<String, String> {
+    let at_rest = stage.at_rest.take().ok_or("there is no group at rest")??;
+    tokio::time::sleep(REST_SPAN.saturating_sub(at_rest.since.elapsed())).await;
+    let new = writes(stage, at_rest.writes)?;
+    let seconds = at_rest.since.elapsed().as_secs();
+    let own = own(&new);
+    if !own.is_empty() {
+        return Err(format!("at rest the operator wrote {}", own.join(", ")));
+    }
+    let leases = new.iter().filter(|write| *write == LEASE).count();
+    let most = usize::try_from(seconds / 10 + 1).unwrap_or(usize::MAX);
+    if leases == 0 || leases > most {
+        return Err(format!("{leases} writes of the Lease in {seconds} s"));
+    }
+    stage.kubectl(&["delete", "namespace", REST, "--wait=false"])?;
+    let others = new.len() - leases;
+    Ok(format!("{seconds} s: 0 writes, {leases} of the Lease; {others} about other groups"))
+}
+
+/// The operator's own, in its namespace.
+const LEASE: &str = "update leases quorate-system/quorate-operator";
 
 /// Writes of the operator in the audit log, without the first so many: verb, kind and name.
 fn writes(stage: &Stage, after: usize) -> Result<Vec<String>, String> {
@@ -176,11 +203,14 @@ fn writes(stage: &Stage, after: usize) -> Result<Vec<String>, String> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let of = &line["objectRef"];
         let (kind, part) = (text(&of["resource"]), text(&of["subresource"]));
-        format!("{} {kind} {}{part}", text(&line["verb"]), text(&of["name"]))
+        let (verb, name) = (text(&line["verb"]), text(&of["name"]));
+        format!("{verb} {kind} {}/{name}{part}", text(&of["namespace"]))
     });
     Ok(told.skip(after).collect())
 }
 
-fn others(writes: &[String]) -> Vec<String> {
-    writes.iter().filter(|write| *write != "update leases quorate-operator").cloned().collect()
+/// About the group at rest.
+fn own(writes: &[String]) -> Vec<String> {
+    let of = format!(" {REST}/");
+    writes.iter().filter(|write| write.contains(&of)).cloned().collect()
 }

@@ -1,8 +1,7 @@
 //! What is killed, deleted or cut off, while every pod's clients go on.
 
-use super::load::{Load, ms};
+use super::load::{Load, PLANNED_MAX, ms};
 use super::seconds;
-use super::size::PLANNED_MAX;
 use super::space::{
     PATIENCE, Pod, Space, application_of, kill, managed, sidecar_of, standalone, until,
 };

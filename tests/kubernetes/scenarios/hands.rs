@@ -1,8 +1,7 @@
 //! What people do to a RaftCluster's objects, and to the nodes, beside its own resource.
 
-use super::load::{Load, ms};
+use super::load::Load;
 use super::seconds;
-use super::size::PLANNED_MAX;
 use super::space::{NAME, PATIENCE, Space, standalone, until};
 use super::stage::Stage;
 use quorate_load::boottime_ns;
@@ -69,12 +68,9 @@ pub(super) async fn drain(stage: &Stage) -> Result<String, String> {
         drained?;
         space.settled(3).await?;
         load.succeed().await?;
-        load.none_failed(from, &[&pod.name])?;
-        let gap = load.gap(from, &[&pod.name]);
-        if gap > PLANNED_MAX {
-            return Err(format!("{}: a gap of {} at other pods", pod.node, ms(gap)));
-        }
-        told.push(format!("{} {:.1} s gap {}", pod.node, seconds(begun), ms(gap)));
+        let cost =
+            load.planned(from, &[&pod.name]).map_err(|why| format!("{}: {why}", pod.node))?;
+        told.push(format!("{} {:.1} s {cost}", pod.node, seconds(begun)));
     }
     let checked = load.finish().await?;
     Ok(format!("{}; {checked} acknowledged, 0 lost", told.join(", ")))

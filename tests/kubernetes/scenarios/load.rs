@@ -9,6 +9,7 @@ use super::rival::{self, Held};
 use super::space::{PATIENCE, Space, until};
 use quorate_load::{Caller, Fact, Failed, Failure, Gaps, History, Prober, boottime_ns};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -59,6 +60,27 @@ pub(super) fn key() -> Result<Vec<u8>, String> {
     rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty())
         .map_err(|e| e.to_string())?;
     Ok(key.to_vec())
+}
+
+/// A planned change costs other pods no more than this, in ns.
+pub(super) const PLANNED_MAX: u64 = 2_000_000_000;
+/// And 99 of a hundred operations no more than this.
+const PLANNED_P99: u64 = 500_000_000;
+
+/// What a planned change cost.
+pub(super) struct Planned {
+    /// The longest time without a success, in ns.
+    pub(super) gap: u64,
+    /// Of the operations, in ns.
+    p99: u64,
+    pub(super) operations: usize,
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (gap, p99) = (ms(self.gap), ms(self.p99));
+        write!(f, "gap {gap}, p99 {p99} of {} operations", self.operations)
+    }
 }
 
 impl<'a> Load<'a> {
@@ -126,6 +148,21 @@ impl<'a> Load<'a> {
     pub(super) fn gap(&self, from: u64, without: &[&str]) -> u64 {
         let now = boottime_ns();
         self.others(without).map(|(_, gaps)| gaps.longest(from, now)).max().unwrap_or(0)
+    }
+
+    /// What a planned change cost since `from`: no call at any pod but these failed, few waited,
+    /// and none for long.
+    pub(super) fn planned(&self, from: u64, without: &[&str]) -> Result<Planned, String> {
+        self.none_failed(from, without)?;
+        let mut took: Vec<u64> =
+            self.others(without).flat_map(|(_, gaps)| gaps.took(from)).collect();
+        took.sort_unstable();
+        let p99 = took.get(took.len() * 99 / 100).copied().unwrap_or(u64::MAX);
+        let planned = Planned { gap: self.gap(from, without), p99, operations: took.len() };
+        if planned.gap > PLANNED_MAX || planned.p99 > PLANNED_P99 {
+            return Err(format!("a planned change cost {planned}"));
+        }
+        Ok(planned)
     }
 
     /// Operations of all pods so far.

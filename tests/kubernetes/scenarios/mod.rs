@@ -17,6 +17,7 @@ mod hands;
 mod handshake;
 mod load;
 mod operator;
+mod recovery;
 mod refused;
 mod rights;
 mod rival;
@@ -25,6 +26,8 @@ mod service;
 mod size;
 mod space;
 mod stage;
+mod storage;
+mod storm;
 
 use crate::up::Wanted;
 use crate::{down, say};
@@ -47,8 +50,6 @@ pub struct Options {
     pub operator: PathBuf,
     /// The top of the project: its chart and its examples.
     pub source: PathBuf,
-    /// Faults last as long as they would outside.
-    pub long: bool,
     /// Only scenarios whose names contain one of these; none: all.
     pub only: Vec<String>,
 }
@@ -66,13 +67,17 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "scale-3-5-3-1-3", run: |stage| Box::pin(size::scale(stage)) },
     Scenario { name: "scale-3-0-1", run: |stage| Box::pin(size::stop(stage)) },
     Scenario { name: "change-of-mind", run: |stage| Box::pin(size::mind(stage)) },
+    Scenario { name: "storage-grown", run: |stage| Box::pin(storage::grown(stage)) },
     Scenario { name: "leader-goes", run: |stage| Box::pin(size::leader_goes(stage)) },
     Scenario { name: "leader-killed", run: |stage| Box::pin(faults::leader_killed(stage)) },
     Scenario { name: "application-killed", run: |stage| Box::pin(faults::application(stage)) },
     Scenario { name: "pod-deleted", run: |stage| Box::pin(faults::pod_deleted(stage)) },
     Scenario { name: "claim-deleted", run: |stage| Box::pin(faults::claim_deleted(stage)) },
     Scenario { name: "claims-deleted", run: |stage| Box::pin(faults::all_claims(stage)) },
+    Scenario { name: "majority-lost", run: |stage| Box::pin(recovery::majority(stage)) },
     Scenario { name: "leader-service", run: |stage| Box::pin(service::leader(stage)) },
+    // Before the control plane and nodes fail; it began beside the first of these.
+    Scenario { name: "at-rest", run: |stage| Box::pin(control::at_rest(stage)) },
     Scenario { name: "api-server-stopped", run: |stage| Box::pin(control::server_stopped(stage)) },
     Scenario { name: "api-server-killed", run: |stage| Box::pin(control::server_killed(stage)) },
     Scenario { name: "template-rolled", run: |stage| Box::pin(rolls::template(stage)) },
@@ -82,8 +87,8 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "nodes-drained", run: |stage| Box::pin(hands::drain(stage)) },
     Scenario { name: "certificates", run: |stage| Box::pin(certificates::all(stage)) },
     Scenario { name: "operator-killed", run: |stage| Box::pin(control::operator_killed(stage)) },
+    Scenario { name: "api-storm", run: |stage| Box::pin(storm::weathered(stage)) },
     Scenario { name: "two-operators", run: |stage| Box::pin(control::two_operators(stage)) },
-    Scenario { name: "at-rest", run: |stage| Box::pin(control::at_rest(stage)) },
     Scenario { name: "fifty-clusters", run: |stage| Box::pin(fifty::clusters(stage)) },
     Scenario { name: "refused", run: |stage| Box::pin(refused::all(stage)) },
     Scenario { name: "all-pods-deleted", run: |stage| Box::pin(faults::all_deleted(stage)) },
@@ -144,6 +149,9 @@ async fn run_all(options: &Options, wanted: &Wanted) -> Result<bool, String> {
     let chosen = |one: &&Scenario| {
         options.only.is_empty() || options.only.iter().any(|only| one.name.contains(only.as_str()))
     };
+    if SCENARIOS.iter().filter(chosen).any(|one| one.name == "at-rest") {
+        stage.at_rest.set(Some(control::rest(&stage).await));
+    }
     let (mut passed, mut failed) = (0, Vec::new());
     for scenario in SCENARIOS.iter().filter(chosen) {
         let begun = Instant::now();

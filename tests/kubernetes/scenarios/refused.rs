@@ -82,9 +82,9 @@ pub(super) async fn all(stage: &Stage) -> Result<String, String> {
     let fixed = stage.apply(&object(NAME, &managed(0)));
     refused("another mode", fixed, "mode is fixed for life")?;
     let mut other = standalone(0);
-    other["storage"]["size"] = json!("300Mi");
+    other["storage"]["size"] = json!("100Mi");
     let other = stage.apply(&object(NAME, &other));
-    refused("another size", other, "storage.size cannot change yet")?;
+    refused("a smaller size", other, "storage.size can only grow")?;
     let list = stage.get("/apis/quorate.dev/v1alpha1/namespaces/refused/raftclusters").await?;
     let there = list.and_then(|list| list["items"].as_array().map(Vec::len));
     if there != Some(1) {

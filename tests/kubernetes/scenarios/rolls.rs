@@ -1,8 +1,7 @@
 //! The application's template and the sidecar's image change.
 
-use super::load::{Load, ms};
+use super::load::{Load, PLANNED_MAX, ms};
 use super::seconds;
-use super::size::PLANNED_MAX;
 use super::space::{PATIENCE, Pod, Space, managed, until};
 use super::stage::Stage;
 use crate::host;

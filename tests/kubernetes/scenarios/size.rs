@@ -5,12 +5,16 @@ use super::load::{Load, ms};
 use super::seconds;
 use super::space::{PATIENCE, Space, application_of, kill, managed, sidecar_of, standalone, until};
 use super::stage::Stage;
+use crate::process::begun_ns;
 use quorate_load::boottime_ns;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-/// A planned change costs other pods no more than this, in ns.
-pub(super) const PLANNED_MAX: u64 = 2_000_000_000;
+/// A new member votes so soon after its sidecar began, in ns.
+const VOTES_MAX: u64 = 2_000_000_000;
+/// So many operations tell what a planned change costs.
+const PLANNED_OPERATIONS: usize = 1_000;
 
 /// A user applies a RaftCluster with an application whose image has no libc: one of them leads.
 pub(super) async fn apply(stage: &Stage) -> Result<String, String> {
@@ -49,18 +53,45 @@ fn without_libc(pid: i32) -> Result<(), String> {
     Ok(())
 }
 
+/// Elections of a group, and leadership that its operator handed over.
+pub(super) struct Elections {
+    term: u64,
+    transfers: u64,
+}
+
+impl Elections {
+    /// As of now.
+    pub(super) async fn since(space: &Space<'_>) -> Result<Elections, String> {
+        let leader = space.some_leader().await?;
+        Ok(Elections { term: space.term(&leader).await?, transfers: space.transfers().await? })
+    }
+
+    /// Nobody was elected since but those whom the operator chose.
+    pub(super) async fn were_planned(&self, space: &Space<'_>) -> Result<String, String> {
+        let now = Elections::since(space).await?;
+        let (elected, planned) = (now.term - self.term, now.transfers - self.transfers);
+        match elected == planned {
+            true => Ok(format!("{elected} elections, all planned")),
+            false => Err(format!("{elected} elections, and {planned} planned transfers")),
+        }
+    }
+}
+
 /// 3, 5, 3, 1, 3 voters, while every pod's clients go on.
 pub(super) async fn scale(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "scale", standalone(3)).await?;
     let mut load = Load::start(&space).await?;
     load.keep("demo-0", 20).await?;
-    let (mut told, mut now) = (Vec::new(), 3);
+    let (mut told, mut now, mut operations) = (Vec::new(), 3, 0);
+    let elections = Elections::since(&space).await?;
     for next in [5, 3, 1, 3] {
         let begun = Instant::now();
         let doomed: Vec<String> = (next..now).map(|ordinal| format!("demo-{ordinal}")).collect();
         load.retire(&doomed, "demo-0").await?;
         let from = boottime_ns();
         space.scale(next)?;
+        let voted =
+            if next > now && next == 5 { Some(vote(&space, now..next).await?) } else { None };
         space.settled(next).await?;
         let took = seconds(begun);
         until("volumes of pods that left are gone", PATIENCE, async || {
@@ -69,19 +100,42 @@ pub(super) async fn scale(stage: &Stage) -> Result<String, String> {
         })
         .await?;
         load.succeed().await?;
-        load.none_failed(from, &[])?;
-        let gap = load.gap(from, &[]);
-        if gap > PLANNED_MAX {
-            return Err(format!("{now} to {next}: a gap of {}", ms(gap)));
-        }
+        let cost = load.planned(from, &[]).map_err(|why| format!("{now} to {next}: {why}"))?;
+        operations += cost.operations;
         load.follow().await?;
         let last = format!("demo-{}", next - 1);
         load.keep(&last, 20).await?;
-        told.push(format!("{now}→{next} {took:.1} s gap {}", ms(gap)));
+        let voted = voted.map(|voted| format!(", votes {} after the start", ms(voted)));
+        told.push(format!("{now}→{next} {took:.1} s{} {cost}", voted.unwrap_or_default()));
         now = next;
     }
+    if operations < PLANNED_OPERATIONS {
+        return Err(format!("{operations} operations tell too little"));
+    }
+    told.push(elections.were_planned(&space).await?);
     let checked = load.finish().await?;
     Ok(format!("{}; {checked} acknowledged, 0 failed, 0 lost", told.join(", ")))
+}
+
+/// Waits until new pods' members vote; gives the time since the last of their sidecars began.
+async fn vote(space: &Space<'_>, new: Range<usize>) -> Result<u64, String> {
+    until("the new members vote", PATIENCE, async || {
+        let voters = space.raft().await?["status"]["voters"].as_u64();
+        if voters == u64::try_from(new.end).ok() { Ok(()) } else { Err(format!("{voters:?}")) }
+    })
+    .await?;
+    let (now, mut last) = (boottime_ns(), 0);
+    for ordinal in new {
+        let pod = space.pod(&format!("demo-{ordinal}")).await?;
+        let begun = begun_ns(sidecar_of(&pod.uid)?).ok_or("a sidecar ended")?;
+        last = last.max(begun);
+    }
+    let voted = now.saturating_sub(last);
+    if voted > VOTES_MAX {
+        Err(format!("they voted {} after the start", ms(voted)))
+    } else {
+        Ok(voted)
+    }
 }
 
 /// All stop and keep their disks; then one comes back, with everything that was granted.
@@ -136,8 +190,7 @@ pub(super) async fn mind(stage: &Stage) -> Result<String, String> {
     space.settled(3).await?;
     let up = seconds(begun);
     load.succeed().await?;
-    load.none_failed(from, &[])?;
-    let gap = load.gap(from, &[]);
+    let gap = load.planned(from, &[])?.gap;
     let doomed = ["demo-1".to_owned(), "demo-2".to_owned()];
     load.retire(&doomed, "demo-0").await?;
     let from = boottime_ns();
@@ -148,11 +201,7 @@ pub(super) async fn mind(stage: &Stage) -> Result<String, String> {
     space.settled(3).await?;
     let down = seconds(begun);
     load.succeed().await?;
-    load.none_failed(from, &[])?;
-    let gap = gap.max(load.gap(from, &[]));
-    if gap > PLANNED_MAX {
-        return Err(format!("a gap of {}", ms(gap)));
-    }
+    let gap = gap.max(load.planned(from, &[])?.gap);
     let checked = load.finish().await?;
     Ok(format!(
         "3→5 and back {up:.1} s, 3→1 and back {down:.1} s, gap {}; {checked} acknowledged, \

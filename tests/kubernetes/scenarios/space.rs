@@ -1,7 +1,7 @@
 //! One RaftCluster in a namespace of its own: its pods, their sidecars, and what is waited for.
 
 use super::stage::Stage;
-use quorate_load::Caller;
+use quorate_load::{Caller, Failed};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -159,7 +159,8 @@ impl<'a> Space<'a> {
         self.stage.get(&path).await?.ok_or_else(|| "there is no RaftCluster".to_owned())
     }
 
-    async fn list(&self, kind: &str) -> Result<Vec<Value>, String> {
+    /// Objects of the namespace.
+    pub(super) async fn list(&self, kind: &str) -> Result<Vec<Value>, String> {
         let path = format!("/api/v1/namespaces/{}/{kind}", self.namespace);
         let list = self.stage.get(&path).await?.unwrap_or_default();
         Ok(list["items"].as_array().cloned().unwrap_or_default())
@@ -253,6 +254,22 @@ impl<'a> Space<'a> {
             }
         }
         Err("no sidecar says that it leads".to_owned())
+    }
+
+    /// The Raft term, as a sidecar knows it.
+    pub(super) async fn term(&self, pod: &str) -> Result<u64, String> {
+        let words = |failed: Failed| failed.message;
+        let mut caller = Caller::connect(self.socket(pod), vec![1; 16]).await.map_err(words)?;
+        caller.term().await.map_err(words)
+    }
+
+    /// How often the operator handed leadership over.
+    pub(super) async fn transfers(&self) -> Result<u64, String> {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.namespace);
+        let list = self.stage.get(&path).await?.unwrap_or_default();
+        let all = list["items"].as_array().cloned().unwrap_or_default();
+        let ours = all.iter().filter(|event| event["reason"] == "LeaderTransfer");
+        Ok(ours.map(|event| event["series"]["count"].as_u64().unwrap_or(1)).sum())
     }
 
     /// Waits for a leader.

@@ -1,6 +1,7 @@
 //! The cluster, the operator, and the ways to ask and tell the API server.
 
 use super::Options;
+use super::control::AtRest;
 use super::operator::{Operator, Start, tail};
 use super::space::{PATIENCE, until};
 use crate::binaries::Binaries;
@@ -13,7 +14,7 @@ use kube::Client;
 use quorate_load::metric_at;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -27,17 +28,18 @@ pub(super) const ACCOUNT: &str = "system:serviceaccount:quorate-system:quorate-o
 /// See the module.
 pub(super) struct Stage {
     pub(super) instance: Instance,
-    pub(super) long: bool,
     pub(super) image: String,
     binaries: Binaries,
     client: Client,
-    start: Start,
+    start: RefCell<Start>,
     /// `None`: one in pods has its place.
     operator: RefCell<Option<Operator>>,
     /// The top of the project: its chart and its examples.
     pub(super) source: PathBuf,
     /// The namespace of the scenario that runs.
     space: RefCell<Option<String>>,
+    /// The group that nobody touches.
+    pub(super) at_rest: Cell<Option<Result<AtRest, String>>>,
     /// Short links to the sockets of sidecars.
     pub(super) links: PathBuf,
 }
@@ -49,7 +51,7 @@ impl Stage {
         let kubectl = Kubectl::new(&stage.instance, &stage.binaries)?;
         define(&kubectl, options).await?;
         account(&kubectl, &stage.instance)?;
-        stage.operator.replace(Some(Operator::start(&stage.start)?));
+        stage.operator.replace(Some(Operator::start(&stage.start.borrow())?));
         stage.works("works").await?;
         Ok(stage)
     }
@@ -70,14 +72,14 @@ impl Stage {
         };
         Ok(Stage {
             instance,
-            long: options.long,
             image: options.image_name.clone(),
             binaries,
             client,
-            start,
+            start: RefCell::new(start),
             operator: RefCell::new(None),
             source: options.source.clone(),
             space: RefCell::new(None),
+            at_rest: Cell::new(None),
             links,
         })
     }
@@ -85,7 +87,7 @@ impl Stage {
     /// Waits until the operator's log has these words in its last lines.
     async fn works(&self, words: &str) -> Result<(), String> {
         until("the operator works", Duration::from_secs(60), async || {
-            let said = tail(&self.start.log, 3);
+            let said = tail(&self.start.borrow().log, 3);
             if said.contains(words) { Ok(()) } else { Err(said) }
         })
         .await
@@ -156,7 +158,7 @@ impl Stage {
     fn tend(&self) -> Result<(), String> {
         let mut operator = self.operator.borrow_mut();
         if operator.as_mut().is_some_and(|operator| !operator.runs()) {
-            *operator = Some(Operator::start(&self.start)?);
+            *operator = Some(Operator::start(&self.start.borrow())?);
         }
         Ok(())
     }
@@ -165,14 +167,43 @@ impl Stage {
     pub(super) fn kill_operator(&self) -> Result<(), String> {
         let mut operator = self.operator.borrow_mut();
         operator.take().as_mut().map(Operator::kill);
-        *operator = Some(Operator::start(&self.start)?);
+        *operator = Some(Operator::start(&self.start.borrow())?);
+        Ok(())
+    }
+
+    /// Starts the operator anew, on another way to the API server; `None`: on its own.
+    pub(super) async fn through(&self, server: Option<&str>) -> Result<(), String> {
+        self.end_operator().await?;
+        let own = self.instance.kubeconfig("operator");
+        let mut start = self.start.borrow_mut();
+        start.kubeconfig = match server {
+            None => own,
+            Some(server) => {
+                let other = own.with_file_name("other-way.kubeconfig");
+                let config = json!({
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "other", "cluster": {"server": server}}],
+                    "users": [{"name": "nobody", "user": {}}],
+                    "contexts": [{
+                        "name": "other", "context": {"cluster": "other", "user": "nobody"},
+                    }],
+                    "current-context": "other",
+                });
+                std::fs::write(&other, config.to_string())
+                    .map_err(|e| format!("{}: {e}", other.display()))?;
+                other
+            }
+        };
+        self.operator.replace(Some(Operator::start(&start)?));
         Ok(())
     }
 
     /// Starts another operator beside the first.
     pub(super) fn second_operator(&self) -> Result<Operator, String> {
-        let log = self.start.log.with_file_name("operator-2.log");
-        Operator::start(&Start { identity: "second".to_owned(), log, ..self.start.clone() })
+        let start = self.start.borrow().clone();
+        let log = start.log.with_file_name("operator-2.log");
+        Operator::start(&Start { identity: "second".to_owned(), log, ..start })
     }
 
     /// Asks the first operator to end, and puts another into its place.
@@ -256,6 +287,11 @@ impl Stage {
         self.kubectl(&["create", "namespace", name])?;
         self.space.replace(Some(name.to_owned()));
         Ok(())
+    }
+
+    /// This namespace outlives the scenario.
+    pub(super) fn keep(&self, name: &str) {
+        self.space.borrow_mut().take_if(|space| space == name);
     }
 
     /// Removes the scenario's namespace; that goes on while the next one runs.

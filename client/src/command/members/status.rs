@@ -118,6 +118,7 @@ fn as_json(one: &Reached) -> Value {
         "applied": status.applied,
         "first": status.first,
         "last": status.last,
+        "last_term": status.last_term,
         "durable": status.durable,
         "snapshot": status.snapshot,
         "configuration_index": status.configuration_index,

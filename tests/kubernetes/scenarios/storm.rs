@@ -1,0 +1,220 @@
+//! The API server through a bad connection: between it and the operator is one that refuses, loses
+//! answers, tells what was true before, and ends watches. All by chance, from a seed that is told.
+//!
+//! The Lease alone passes: who cannot renew it ends, which other scenarios show.
+
+use super::load::Load;
+use super::seconds;
+use super::space::{Space, standalone};
+use super::stage::Stage;
+use crate::up::client;
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
+use http::{Method, StatusCode, header};
+use kube::Client;
+use quorate_load::boottime_ns;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+
+/// Of a hundred requests, so many meet each of the faults that can meet them.
+const CHANCE: u64 = 3;
+/// Each fault is met so often at least.
+const LEAST: u64 = 3;
+/// Bytes of a request or an answer, at most.
+const BYTES_MAX: usize = 16 << 20;
+/// A watch is cut after a time below this.
+const WATCH_MAX_MS: u64 = 5_000;
+
+/// What can go wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// A write is refused: somebody wrote before.
+    Conflict,
+    /// It is done, and the answer is lost.
+    AnswerLost,
+    /// The server has an error, and nothing is done.
+    Failed,
+    /// What is read is what was true before.
+    Stale,
+    /// A watch ends.
+    Cut,
+    /// A watch cannot go on where it was.
+    Gone,
+}
+
+const FAULTS: [Fault; 6] =
+    [Fault::Conflict, Fault::AnswerLost, Fault::Failed, Fault::Stale, Fault::Cut, Fault::Gone];
+
+struct Storm {
+    client: Client,
+    chance: Mutex<Chance>,
+}
+
+#[derive(Default)]
+struct Chance {
+    state: u64,
+    met: BTreeMap<Fault, u64>,
+    /// What was read last, by where.
+    before: BTreeMap<String, Bytes>,
+}
+
+impl Chance {
+    /// SplitMix64.
+    fn below(&mut self, limit: u64) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+
+    fn meets(&mut self, fault: Fault) -> bool {
+        let meets = self.below(100) < CHANCE;
+        *self.met.entry(fault).or_default() += u64::from(meets);
+        meets
+    }
+}
+
+impl Storm {
+    fn chance(&self) -> std::sync::MutexGuard<'_, Chance> {
+        // Nothing panics while it is held.
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn meets(&self, fault: Fault) -> bool {
+        self.chance().meets(fault)
+    }
+
+    async fn pass(&self, request: Request) -> Result<Response, String> {
+        let (parts, body) = request.into_parts();
+        let place = parts.uri.to_string();
+        let (reads, watches) = (parts.method == Method::GET, place.contains("watch=true"));
+        let calm = place.contains("/leases");
+        if !calm {
+            if watches && self.meets(Fault::Gone) {
+                return Ok(status(StatusCode::GONE, "Expired"));
+            }
+            if !reads && self.meets(Fault::Conflict) {
+                return Ok(status(StatusCode::CONFLICT, "Conflict"));
+            }
+            if self.meets(Fault::Failed) {
+                return Ok(status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"));
+            }
+        }
+        let mut on = http::Request::builder().method(parts.method).uri(place.as_str());
+        for name in [header::ACCEPT, header::CONTENT_TYPE] {
+            if let Some(value) = parts.headers.get(&name) {
+                on = on.header(name, value);
+            }
+        }
+        let body = to_bytes(body, BYTES_MAX).await.map_err(|e| e.to_string())?;
+        let on = on.body(kube::client::Body::from(body)).map_err(|e| e.to_string())?;
+        let answer = self.client.send(on).await.map_err(|e| e.to_string())?;
+        let (parts, body) = answer.into_parts();
+        let body = Body::new(body);
+        if watches {
+            return Ok((parts.status, self.cut(body)).into_response());
+        }
+        let mut bytes = to_bytes(body, BYTES_MAX).await.map_err(|e| e.to_string())?;
+        if reads && !calm && parts.status.is_success() {
+            let stale = self.meets(Fault::Stale);
+            let mut chance = self.chance();
+            let before = chance.before.insert(place, bytes.clone());
+            bytes = before.filter(|_| stale).unwrap_or(bytes);
+        }
+        if !reads && !calm && self.meets(Fault::AnswerLost) {
+            return Ok(status(StatusCode::GATEWAY_TIMEOUT, "Timeout"));
+        }
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        Ok((parts.status, json, bytes).into_response())
+    }
+
+    /// A watch that ends early now and then.
+    fn cut(&self, body: Body) -> Body {
+        if !self.meets(Fault::Cut) {
+            return body;
+        }
+        let after = self.chance().below(WATCH_MAX_MS);
+        let end = tokio::time::sleep(Duration::from_millis(after));
+        Body::from_stream(body.into_data_stream().take_until(Box::pin(end)))
+    }
+
+    /// How often each fault was met.
+    fn met(&self) -> Result<String, String> {
+        let met = self.chance().met.clone();
+        let times = |fault: &Fault| met.get(fault).copied().unwrap_or(0);
+        let told: Vec<String> =
+            FAULTS.iter().map(|fault| format!("{fault:?} {}", times(fault))).collect();
+        let told = told.join(", ");
+        let few = FAULTS.iter().any(|fault| times(fault) < LEAST);
+        if few { Err(format!("too little went wrong: {told}")) } else { Ok(told) }
+    }
+}
+
+/// As the API server says it.
+fn status(code: StatusCode, reason: &str) -> Response {
+    let body = json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "message": format!("the storm says {reason}"),
+        "reason": reason,
+        "code": code.as_u16(),
+    });
+    (code, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+async fn pass(State(storm): State<Arc<Storm>>, request: Request) -> Response {
+    let passed = storm.pass(request).await;
+    passed.unwrap_or_else(|why| (StatusCode::BAD_GATEWAY, why).into_response())
+}
+
+/// Sizes change under load while most of what the operator does goes wrong now and then, and while
+/// it is killed.
+pub(super) async fn weathered(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "storm", standalone(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let seed = boottime_ns();
+    let chance = Mutex::new(Chance { state: seed, ..Chance::default() });
+    let client = client(&stage.instance, "operator").await?;
+    let storm = Arc::new(Storm { client, chance });
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
+    let server = listener.local_addr().map_err(|e| e.to_string())?;
+    let router = Router::new().fallback(pass).with_state(Arc::clone(&storm));
+    let serves = tokio::spawn(async move { axum::serve(listener, router).await });
+    stage.through(Some(&format!("http://{server}"))).await?;
+    let ran = sizes(&space, &mut load).await;
+    let back = stage.through(None).await;
+    serves.abort();
+    let told = ran.map_err(|why| format!("seed {seed}: {why}"))?;
+    back?;
+    space.settled(3).await?;
+    let met = storm.met()?;
+    let checked = load.finish().await?;
+    Ok(format!("seed {seed}: {told}; {met}; {checked} acknowledged, 0 failed, 0 lost"))
+}
+
+async fn sizes(space: &Space<'_>, load: &mut Load<'_>) -> Result<String, String> {
+    let (mut told, mut now) = (Vec::new(), 3);
+    for next in [5, 3, 1, 3] {
+        let doomed: Vec<String> = (next..now).map(|ordinal| format!("demo-{ordinal}")).collect();
+        load.retire(&doomed, "demo-0").await?;
+        let (from, begun) = (boottime_ns(), Instant::now());
+        space.scale(next)?;
+        space.stage.kill_operator()?;
+        space.settled(next).await?;
+        load.succeed().await?;
+        let cost = load.planned(from, &[]).map_err(|why| format!("{now} to {next}: {why}"))?;
+        told.push(format!("{now}→{next} {:.1} s {cost}", seconds(begun)));
+        load.follow().await?;
+        now = next;
+    }
+    Ok(told.join(", "))
+}
