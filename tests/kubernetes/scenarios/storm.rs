@@ -22,8 +22,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
-/// Of a hundred requests, so many meet each of the faults that can meet them.
-const CHANCE: u64 = 3;
 /// Each fault is met so often at least.
 const LEAST: u64 = 3;
 /// Bytes of a request or an answer, at most.
@@ -51,6 +49,17 @@ enum Fault {
 const FAULTS: [Fault; 6] =
     [Fault::Conflict, Fault::AnswerLost, Fault::Failed, Fault::Stale, Fault::Cut, Fault::Gone];
 
+impl Fault {
+    /// Of a hundred requests that can meet it, so many do: there are few watches, and many reads.
+    fn chance(self) -> u64 {
+        match self {
+            Fault::Failed | Fault::Stale => 3,
+            Fault::Conflict | Fault::AnswerLost => 10,
+            Fault::Cut | Fault::Gone => 30,
+        }
+    }
+}
+
 struct Storm {
     client: Client,
     chance: Mutex<Chance>,
@@ -75,7 +84,7 @@ impl Chance {
     }
 
     fn meets(&mut self, fault: Fault) -> bool {
-        let meets = self.below(100) < CHANCE;
+        let meets = self.below(100) < fault.chance();
         *self.met.entry(fault).or_default() += u64::from(meets);
         meets
     }
