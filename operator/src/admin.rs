@@ -250,7 +250,7 @@ fn member(answer: StatusResponse) -> Option<Member> {
         draining: answer.draining,
         caught_up: answer.caught_up,
         leads: answer.role == LEADER,
-        follows: Identity::from_bytes(&answer.leader_id),
+        leader: Identity::from_bytes(&answer.leader_id),
         term: answer.term,
         last: answer.last,
         last_term: answer.last_term,

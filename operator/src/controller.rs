@@ -37,7 +37,7 @@ const NEXT: Duration = Duration::from_millis(50);
 /// After a failure, or where only somebody else can help.
 const AGAIN: Duration = Duration::from_secs(2);
 /// A token is a life's epoch, and below it 48 bits of what counts in it.
-const N_MAX: u64 = (1 << 48) - 1;
+const N_BITS: u32 = 48;
 /// The API server takes 1,024 bytes.
 const NOTE_CHARS_MAX: usize = 250;
 /// Resources that are worked on at once.
@@ -264,7 +264,9 @@ fn conceived(o: &Observed, seed: u32, member: Identity) -> Result<Birth, String>
     let birth = o.cluster.status.birth.as_ref();
     let told = birth.map(|before| (before.epoch, before.last_n.parse().unwrap_or(u64::MAX)));
     let known = o.members.get(&seed).map(|member| member.last_token);
-    let known = known.and_then(|token| Some((i32::try_from(token >> 48).ok()?, token & N_MAX)));
+    let known = known.and_then(|token| {
+        Some((i32::try_from(token >> N_BITS).ok()?, token & ((1 << N_BITS) - 1)))
+    });
     let mut life = (epoch, last_n);
     if let Some(earlier) = told.max(known).filter(|earlier| life <= *earlier) {
         life = (earlier.0 + 1, 0);

@@ -99,7 +99,8 @@ pub struct RaftClusterSpec {
     /// at /run/quorate and QUORATE_ENDPOINT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplateSpec>,
-    /// Volumes of the application's own, as in a StatefulSet.
+    /// Volumes of the application's own, as in a StatefulSet. Fixed at the creation: a later edit
+    /// does nothing; patch the PersistentVolumeClaims themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub volume_claim_templates: Vec<PersistentVolumeClaim>,
@@ -272,9 +273,9 @@ pub struct Storage {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Repair {
-    /// A voter that nobody reaches for so long is replaced by a spare.
+    /// A voter that nobody reaches for so long is replaced by a spare; without one nothing is.
     #[serde(default = "five_minutes")]
-    #[schemars(range(min = 5, max = 86400))]
+    #[schemars(range(min = 10, max = 86400))]
     pub unreachable_seconds: i64,
 }
 
@@ -289,7 +290,8 @@ impl Default for Repair {
 }
 
 /// One member goes on alone, as another group: what only the lost ones knew is gone, all sessions
-/// end, and tokens go on above all earlier ones.
+/// end, and tokens go on above all earlier ones. Of force only in the outage in which it was
+/// written.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Recovery {
@@ -297,15 +299,17 @@ pub struct Recovery {
     #[schemars(length(min = 1, max = 63))]
     pub survivor: String,
     /// Word for word: `the other members of CLUSTER are lost`, where CLUSTER is
-    /// status.birth.clusterId. So it is done once, and to this group.
+    /// status.birth.clusterId of the lost group. So it is done once, and to this group.
     #[schemars(length(min = 1, max = 100))]
     pub confirm: String,
-    /// Pods of other voters of which you know that they have stopped, and the operator cannot: of a
-    /// node that is gone, say. If one still runs, two may hold a lock.
+    /// Pods whose former members, on the disks that are lost, have stopped as you know, and the
+    /// operator cannot: of a node that is gone, say. Pods of these names that are there now may be
+    /// new. If one of the former still runs, two may hold a lock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub accept_running: Vec<String>,
-    /// Nothing is granted for so long: at least the longest TTL of any session.
+    /// Nothing is granted for so long: at least the longest TTL of any session. The default is
+    /// always enough.
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 1200))]
     pub hold_off_seconds: i64,
@@ -322,6 +326,10 @@ pub struct RaftClusterStatus {
     /// The generation of the resource that the rest is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The newest generation of the resource that was seen while a member led: what spec.recovery
+    /// said by then is of no force in a later outage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led_generation: Option<i64>,
     /// One word: Creating, Ready, Scaling, Rolling, Enlarging, Repairing, Recovering, Degraded,
     /// NoQuorum, Stopped, Paused, Blocked.
     #[serde(default)]
@@ -420,7 +428,7 @@ pub struct MemberStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Operation {
-    /// Bootstrap, Scale, Roll, Replace.
+    /// Bootstrap, Scale, Roll, Replace, Recover, Enlarge.
     #[serde(rename = "type")]
     pub kind: String,
     /// The pods that it is about.

@@ -179,24 +179,7 @@ fn read_pod(pod: &v1::Pod) -> Pod {
         running_image: runs.map(|status| status.image.clone()).unwrap_or_default(),
         restarting: container(pod).is_some_and(|id| pod.annotations().get(REPLACES) == Some(&id)),
         node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
-        ended: pod.metadata.deletion_timestamp.is_some() && has_ended(pod),
     }
-}
-
-/// Whether every container that the pod is to have is known to have ended, and none is started
-/// again: only a pod that is over is said to have failed or succeeded.
-fn has_ended(pod: &v1::Pod) -> bool {
-    let Some((spec, status)) = pod.spec.as_ref().zip(pod.status.as_ref()) else { return false };
-    if !matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        return false;
-    }
-    let wanted = spec.init_containers.as_ref().map_or(0, Vec::len) + spec.containers.len();
-    let init = status.init_container_statuses.iter().flatten();
-    let told: Vec<_> = init.chain(status.container_statuses.iter().flatten()).collect();
-    let ended = |one: &v1::ContainerStatus| {
-        one.state.as_ref().is_some_and(|state| state.terminated.is_some())
-    };
-    told.len() == wanted && told.into_iter().all(ended)
 }
 
 /// Where a pod fetches an image, and how far it is.

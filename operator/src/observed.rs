@@ -160,8 +160,6 @@ pub struct Pod {
     pub restarting: bool,
     /// Where.
     pub node: String,
-    /// On its way out, and its kubelet tells that every container has ended: nothing of it runs.
-    pub ended: bool,
 }
 
 /// A pod that fetches an image onto a node, and starts it there once.
@@ -230,7 +228,7 @@ pub struct Member {
     /// It leads.
     pub leads: bool,
     /// Who leads, as it knows; itself, if it does.
-    pub follows: Option<Identity>,
+    pub leader: Option<Identity>,
     /// Its term.
     pub term: u64,
     /// The last entry of its log.
@@ -269,6 +267,15 @@ impl Configuration {
     pub fn members(&self) -> impl Iterator<Item = (Identity, &str)> {
         let all = self.voters.iter().chain(&self.outgoing).chain(&self.learners);
         all.map(|(id, name)| (*id, name.as_str()))
+    }
+
+    /// Whether a majority of the voters of each half agrees.
+    #[must_use]
+    pub fn has_quorum(&self, agrees: impl Fn(&Identity) -> bool) -> bool {
+        let of = |half: &BTreeMap<Identity, String>| {
+            half.keys().filter(|id| agrees(id)).count() * 2 > half.len()
+        };
+        of(&self.voters) && (self.outgoing.is_empty() || of(&self.outgoing))
     }
 
     /// Names of all who vote in either half.
@@ -333,14 +340,10 @@ impl Member {
         heard * 2 > all
     }
 
-    /// Whether it leads, and has contact with a majority of both halves.
+    /// Whether its disk can still be one of a voter's.
     #[must_use]
-    pub fn leads_a_majority(&self) -> bool {
-        let Configuration { voters, outgoing, .. } = &self.configuration;
-        let none = BTreeSet::new();
-        self.leads
-            && self.majority(voters.keys(), &none)
-            && (outgoing.is_empty() || self.majority(outgoing.keys(), &none))
+    pub fn is_fit(&self) -> bool {
+        self.unfit.is_empty() && !self.retired
     }
 }
 
@@ -350,7 +353,8 @@ impl Observed {
     pub fn leader(&self) -> Option<(Ordinal, &Member)> {
         let born = self.born()?;
         let leads = |(_, member): &(&Ordinal, &Member)| {
-            member.cluster == Some(born) && member.leads_a_majority()
+            let known = &member.configuration;
+            member.leads && member.cluster == Some(born) && known.has_quorum(|id| member.hears(*id))
         };
         let leader = self.members.iter().filter(leads).max_by_key(|(_, member)| member.term);
         let (ordinal, leader) = leader?;

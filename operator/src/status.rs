@@ -30,6 +30,7 @@ pub fn status(o: &Observed, plan: &Plan) -> RaftClusterStatus {
     let index = known.and_then(|known| i64::try_from(known.index).ok());
     let mut told = RaftClusterStatus {
         observed_generation: Some(o.cluster.generation),
+        led_generation: o.leader().map(|_| o.cluster.generation).or(before.led_generation),
         phase: phase(o, plan).to_owned(),
         selector: format!("quorate.dev/cluster={}", o.cluster.name),
         replicas: count(o.pods.len()),

@@ -7,7 +7,6 @@
 use super::recovery;
 use crate::observed::{Identity, Member, Observed, Ordinal};
 use crate::step::{Plan, Step, Work};
-use std::collections::BTreeMap;
 
 /// What is to be done as long as there is no group.
 pub(super) fn plan(o: &Observed) -> Option<Plan> {
@@ -126,7 +125,7 @@ fn useless(o: &Observed, ordinal: Ordinal, member: &Member) -> Option<Plan> {
         unfit => unfit,
     };
     let name = o.cluster.pod_name(ordinal);
-    let way = "delete its PersistentVolumeClaim and the pod";
+    let way = format!("delete the claim quorate-log-{name} and the pod");
     Some(Plan::new(Step::Blocked, format!("the disk of {name} is of no use ({why}): {way}")))
 }
 
@@ -161,10 +160,7 @@ fn adopt(o: &Observed) -> Option<Plan> {
     let known = o.members.values().map(|member| &member.configuration);
     let known = known.max_by_key(|known| known.index)?;
     let there = |id: &Identity| o.members.values().any(|member| member.id == *id);
-    let majority = |half: &BTreeMap<Identity, String>| {
-        half.is_empty() || half.keys().filter(|id| there(id)).count() * 2 > half.len()
-    };
-    if !majority(&known.voters) || !majority(&known.outgoing) {
+    if !known.has_quorum(there) {
         // Those missing may be in pods that are not even there yet.
         let voting = known.voting().into_iter().filter_map(|name| o.cluster.ordinal(name));
         let needed = voting.max().map_or(0, |highest| highest + 1);

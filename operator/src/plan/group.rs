@@ -40,11 +40,11 @@ impl<'a> Group<'a> {
     /// Whether a member's disk can never be counted on again.
     pub(super) fn spoiled(&self, member: &Member) -> bool {
         let quarantined = self.leader.followers.get(&member.id).is_some_and(|of| of.quarantined);
-        !member.unfit.is_empty() || member.retired || quarantined || self.forsaken(member)
+        !member.is_fit() || quarantined || self.forsaken(member)
     }
 
     /// Whether it is of the group that was lost, and from which another member goes on.
-    fn forsaken(&self, member: &Member) -> bool {
+    pub(super) fn forsaken(&self, member: &Member) -> bool {
         member.cluster.is_some() && member.cluster == self.o.lost_group()
     }
 
@@ -248,8 +248,7 @@ fn retire(group: &Group) -> Option<Plan> {
         of.is_some_and(|of| of.quarantined)
     };
     // One that is of no use never votes, and takes no such word.
-    let fit = |member: &Member| !member.retired && member.unfit.is_empty();
-    let mut fit = group.o.members.iter().filter(|(_, member)| fit(member));
+    let mut fit = group.o.members.iter().filter(|(_, member)| member.is_fit());
     let (ordinal, member) = fit.find(|(_, member)| lied(member) || group.forsaken(member))?;
     let name = group.name(*ordinal);
     let why = match group.forsaken(member) {

@@ -49,9 +49,9 @@ pub fn plan(o: &Observed) -> Plan {
 fn birth(o: &Observed) -> Option<Plan> {
     let plan = birth::plan(o)?;
     // Who is to go on alone may be in a pod that is not wanted any more.
-    let survivor = o.cluster.status.birth.as_ref().filter(|birth| birth.recovers.is_some());
+    let survivor = o.lost_group().and(o.cluster.status.birth.as_ref());
     let survivor = survivor.and_then(|birth| o.cluster.ordinal(&birth.seed));
-    let needed = o.cluster.replicas().max(survivor.map_or(0, |survivor| survivor + 1));
+    let needed = pods_needed(o).max(survivor.map_or(0, |survivor| survivor + 1));
     let pods = || pods::more(o, needed).or_else(|| pods::broken(o));
     let waits = plan.step == Step::Await;
     Some(if waits { pods().unwrap_or(plan) } else { plan })

@@ -67,7 +67,7 @@ fn would_end(o: &Observed) -> Option<String> {
     let names = names.join(", ");
     Some(format!(
         "the disks of {names} are gone, or would go with the pods, and no majority would be left: \
-         set spec.replicas to 3 or more until they are replaced"
+         set spec.replicas to 3 or more until they are replaced; where that is late: spec.recovery"
     ))
 }
 
@@ -121,7 +121,7 @@ pub(super) fn enlarge(o: &Observed) -> Option<Plan> {
     let (ordinal, claim) = o.claims.iter().find(small)?;
     let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
     let why = format!(
-        "the volume of {} is smaller than {}",
+        "the volume of {} is smaller than {} (its storage class needs allowVolumeExpansion)",
         o.cluster.pod_name(*ordinal),
         o.cluster.spec.storage.size
     );
@@ -149,7 +149,17 @@ pub(super) fn without_quorum(o: &Observed) -> Plan {
     if let Some(why) = majority_gone(o) {
         return Plan::new(Step::Blocked, why);
     }
-    Plan::new(Step::Await, "no member leads with a majority behind it")
+    let mut silent = remembered(o);
+    let voters = silent.len();
+    silent.retain(|id, _| !o.members.values().any(|member| member.id == *id));
+    let why = "no member leads with a majority behind it";
+    if silent.len() * 2 < voters || silent.is_empty() {
+        return Plan::new(Step::Await, why);
+    }
+    let names: Vec<&str> = silent.values().map(String::as_str).collect();
+    let names = names.join(", ");
+    let why = format!("{why}: {names} do not answer; if they are lost for ever: spec.recovery");
+    Plan::new(Step::Await, why)
 }
 
 /// A pod whose sidecar does not run, and that is out of date.
@@ -181,7 +191,10 @@ fn majority_gone(o: &Observed) -> Option<String> {
         }
     }
     let lost = format!("the disks of a majority of the voters are gone ({})", gone.join(", "));
-    let way = "bring them back, let one member go on alone (spec.recovery), or restore a backup";
+    let words = o.born().map(super::confirmation).unwrap_or_default();
+    let way = format!(
+        "bring them back, or let one member go on alone: spec.recovery, with confirm: \"{words}\""
+    );
     (gone.len() * 2 >= all && all > 0).then(|| format!("{lost}: {way}"))
 }
 
@@ -501,7 +514,7 @@ pub(super) fn spoiled(group: &Group) -> Option<Plan> {
     let member = o.members.get(ordinal).filter(|member| group.spoiled(member));
     let why = match member.map(|member| member.unfit.as_str()) {
         None => "its volume is deleted",
-        Some("") if o.lost_group().is_some_and(|lost| o.members[ordinal].cluster == Some(lost)) => {
+        Some("") if member.is_some_and(|member| group.forsaken(member)) => {
             "its disk is of the group that was lost"
         }
         Some("") => "its disk lost what it had acknowledged, or is retired",
@@ -564,7 +577,7 @@ pub(super) fn foreign(group: &Group) -> Option<Plan> {
     let (ordinal, _) = group.o.members.iter().find(|(_, member)| other(member))?;
     let name = group.name(*ordinal);
     let why = format!(
-        "the disk of {name} is in another group: delete its PersistentVolumeClaim, and an empty \
+        "the disk of {name} is in another group: delete the claim quorate-log-{name}, and an empty \
          one comes instead"
     );
     Some(Plan::new(Step::Blocked, why))

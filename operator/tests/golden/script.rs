@@ -114,6 +114,9 @@ fn read(o: &mut Observed, words: &[&str]) {
             let member = o.members.get_mut(&number(ordinal)).unwrap();
             (member.last_term, member.last) = (number(term), number(last));
         }
+        ["led", "since", "the", "edit"] => {
+            o.cluster.status.led_generation = Some(o.cluster.generation);
+        }
         ["nobody", "leads"] => nobody_leads(o, 60),
         ["nobody", "leads", "for", seconds] => nobody_leads(o, number(seconds)),
         ["index", index] => change(o, |known| known.index = number(index)),
@@ -156,7 +159,7 @@ fn birth(o: &mut Observed, confirmed: bool) {
 
 /// For so many seconds, as the status tells.
 fn nobody_leads(o: &mut Observed, seconds: i64) {
-    o.members.values_mut().for_each(|member| (member.leads, member.follows) = (false, None));
+    o.members.values_mut().for_each(|member| (member.leads, member.leader) = (false, None));
     o.cluster.status.conditions = status(o, &plan(o)).conditions;
     let since = Time(Timestamp::from_second(NOW_S - seconds).unwrap());
     let told = o.cluster.status.conditions.iter_mut();
@@ -239,7 +242,7 @@ fn change(o: &mut Observed, how: impl Fn(&mut Configuration)) {
 
 fn lead(o: &mut Observed, ordinal: Ordinal) {
     for (at, member) in &mut o.members {
-        (member.leads, member.follows) = (*at == ordinal, Some(own(ordinal)));
+        (member.leads, member.leader) = (*at == ordinal, Some(own(ordinal)));
         member.followers.clear();
     }
     change(o, |_| {});
@@ -334,20 +337,19 @@ fn pod(o: &mut Observed, ordinal: Ordinal, words: &[&str]) {
     let made = Pod {
         uid: format!("pod-{ordinal}"),
         resource_version: "5".to_owned(),
-        deleting: has("deleting") || has("ended"),
+        deleting: has("deleting"),
         ready: !has("unready") && !has("notRunning"),
         template_hash: text(has("oldTemplate")),
         image: text(has("oldImage")),
         running_image: running,
         restarting: has("restarting"),
         node: format!("node{ordinal}"),
-        ended: has("ended"),
     };
     o.pods.insert(ordinal, made);
     if !o.claims.contains_key(&ordinal) {
         claim(o, ordinal, "bound");
     }
-    if has("silent") || has("notRunning") || has("ended") {
+    if has("silent") || has("notRunning") {
         o.members.remove(&ordinal);
         return;
     }
@@ -374,7 +376,7 @@ fn pod(o: &mut Observed, ordinal: Ordinal, words: &[&str]) {
         let voters = BTreeMap::from([(there.id, format!("demo-{ordinal}"))]);
         there.configuration = Configuration { index: 501, voters, ..Default::default() };
         (there.cluster, there.leads) = (Some(NEXT), true);
-        (there.last, there.commit, there.follows) = (501, 501, Some(there.id));
+        (there.last, there.commit, there.leader) = (501, 501, Some(there.id));
     }
 }
 

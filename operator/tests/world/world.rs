@@ -177,7 +177,6 @@ impl World {
             uid: pod.uid.clone(),
             resource_version: pod.rv.to_string(),
             deleting: pod.deleting,
-            ended: false,
             ready: pod.ready,
             template_hash: pod.template.clone(),
             image: pod.image.clone(),

@@ -145,6 +145,8 @@ pub(super) struct AtRest {
     writes: usize,
 }
 
+/// The operator renews its Lease no more often, in seconds.
+const RENEWED_S: u64 = 10;
 /// Where it is.
 const REST: &str = "rest";
 /// How long it is looked at.
@@ -180,7 +182,7 @@ pub(super) async fn at_rest(stage: &Stage) -> Result<String, String> {
         return Err(format!("at rest the operator wrote {}", own.join(", ")));
     }
     let leases = new.iter().filter(|write| *write == LEASE).count();
-    let most = usize::try_from(seconds / 10 + 1).unwrap_or(usize::MAX);
+    let most = usize::try_from(seconds / RENEWED_S + 1).unwrap_or(usize::MAX);
     if leases == 0 || leases > most {
         return Err(format!("{leases} writes of the Lease in {seconds} s"));
     }

@@ -50,7 +50,7 @@ type Holds = Arc<Mutex<Vec<Held>>>;
 /// When this machine stood still: boottime in ns.
 type Stalls = Arc<Mutex<Vec<u64>>>;
 
-fn words(failed: Failed) -> String {
+pub(super) fn words(failed: Failed) -> String {
     format!("{} {}", failed.reason, failed.message).trim().to_owned()
 }
 

@@ -1,7 +1,8 @@
 //! One RaftCluster in a namespace of its own: its pods, their sidecars, and what is waited for.
 
+use super::load::words;
 use super::stage::Stage;
-use quorate_load::{Caller, Failed};
+use quorate_load::Caller;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -258,7 +259,6 @@ impl<'a> Space<'a> {
 
     /// The Raft term, as a sidecar knows it.
     pub(super) async fn term(&self, pod: &str) -> Result<u64, String> {
-        let words = |failed: Failed| failed.message;
         let mut caller = Caller::connect(self.socket(pod), vec![1; 16]).await.map_err(words)?;
         caller.term().await.map_err(words)
     }

@@ -275,10 +275,21 @@ impl Stage {
         .await
     }
 
-    /// Starts it again.
+    /// Starts it again, and the controllers and the scheduler with it: they would look again after
+    /// up to a minute each.
     pub(super) async fn start_server(&self) -> Result<(), String> {
         let base = self.instance.dir.parent().ok_or("a cluster has a folder")?.to_owned();
         let name = self.instance.name.clone();
+        for one in ["controller-manager", "scheduler"] {
+            if !process::signal(&self.instance, one, Signal::KILL)? {
+                return Err(format!("the {one} ended before"));
+            }
+            until("it ends", PATIENCE, async || {
+                let left = process::running(&self.instance, one);
+                left.map_or(Ok(()), |pid| Err(format!("{one} is {pid:?}")))
+            })
+            .await?;
+        }
         up(&Wanted { base, name, nodes: None, images: Vec::new() }).await.map(drop)
     }
 

@@ -28,7 +28,7 @@ pub(super) async fn grown(stage: &Stage) -> Result<String, String> {
     }
     let checked = load.finish().await?;
     Ok(format!(
-        "three volumes of 200Mi had 400Mi after {took:.1} s, and a fourth pod's; no sidecar started \
+        "three volumes of 200Mi had 400Mi after {took:.1} s, and a fourth pod's; no sidecar began \
          again, {cost}; {checked} acknowledged, 0 failed, 0 lost"
     ))
 }
