@@ -175,8 +175,6 @@ fn kubelet(instance: &Instance, node: u8, group: &str) -> Value {
         "evictionHard": {
             "nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "50Mi",
         },
-        // A minute, if it is not said: so long a changed Secret takes to come into a pod.
-        "syncFrequency": "15s",
         "nodeStatusUpdateFrequency": "5s",
         "featureGates": {"KubeletCrashLoopBackOffMax": true},
         "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
