@@ -91,15 +91,20 @@ impl World {
             return Ok(());
         };
         let node = n.last().map(|member| member.replica().node());
+        // A lost write may have replaced entries of another leader's, which are there again then:
+        // a log that goes as far, and is not what was said.
+        let had = node.and_then(|node| node.entry(n.durable)).map(|entry| entry.id().term);
+        let has = n.disk.as_ref().and_then(|disk| Log::term_at(disk, n.id, n.durable));
+        let same = had.zip(has).is_none_or(|(had, has)| had == has);
         let whole = match n.rot {
             Rot::None => true,
             Rot::Flipped(before) => {
-                let said = found.last >= n.durable;
+                let said = found.last >= n.durable && (same || !n.power_failed);
                 (found.term, found.vote) == (before.term, before.vote) && said
             }
             Rot::Astray => node.is_none_or(|node| {
                 let vote = (node.term().0, node.vote()) == (found.term, found.vote);
-                vote && found.last >= n.durable
+                vote && found.last >= n.durable && same
             }),
         };
         match (whole, n.rot) {

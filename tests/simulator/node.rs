@@ -4,7 +4,7 @@
 //! never comes back.
 
 use crate::simulator::random::Random;
-use quorate_raft::{Config, Configuration, Index, MemberId, Node, Time};
+use quorate_raft::{Config, Configuration, Entry, Index, MemberId, Node, Restored, Term, Time};
 use quorate_sidecar::agent::Timing;
 use quorate_sidecar::member::{Event, Member};
 use quorate_sidecar::replica::Replica;
@@ -91,16 +91,26 @@ pub struct Log {
 }
 
 impl Log {
-    /// Of a disk; none if it is damaged, and known to be.
-    #[must_use]
-    pub fn of(disk: &SimDisk, id: MemberId) -> Option<Log> {
+    fn restored(disk: &SimDisk, id: MemberId) -> Option<Restored> {
         let mut disk = disk.clone();
         disk.set_capacity(0);
         let (_, recovered) = Wal::open(disk, id).ok()?;
-        if matches!(recovered.verdict, Verdict::Unfit { .. }) {
-            return None;
-        }
-        let restored = recovered.restored;
+        let fit = !matches!(recovered.verdict, Verdict::Unfit { .. });
+        fit.then_some(recovered.restored)
+    }
+
+    /// The term of an entry on a disk; none if there is none, or a snapshot covers it.
+    #[must_use]
+    pub fn term_at(disk: &SimDisk, id: MemberId, index: Index) -> Option<Term> {
+        let restored = Log::restored(disk, id)?;
+        let mut ids = restored.entries.iter().map(Entry::id);
+        ids.find(|id| id.index == index).map(|id| id.term)
+    }
+
+    /// Of a disk; none if it is damaged, and known to be.
+    #[must_use]
+    pub fn of(disk: &SimDisk, id: MemberId) -> Option<Log> {
+        let restored = Log::restored(disk, id)?;
         let snapshot = restored.snapshot.as_ref().map_or(Index(0), |s| s.last.index);
         let last = restored.entries.last().map_or(snapshot, |entry| entry.id().index);
         Some(Log { term: restored.term.0, vote: restored.vote, last })
