@@ -76,7 +76,12 @@ pub(super) fn remembered(o: &Observed) -> BTreeMap<Identity, String> {
     let voters = o.cluster.status.members.iter().filter(|member| member.role == "Voter");
     let named = voters
         .filter_map(|member| Some((Identity::parse(&member.member_id)?, member.name.clone())));
-    named.collect()
+    let mut named: BTreeMap<Identity, String> = named.collect();
+    // Nobody saw more of the group than its foundation.
+    let birth = o.cluster.status.birth.as_ref().filter(|birth| birth.confirmed && named.is_empty());
+    let seed = birth.and_then(|birth| Some((Identity::parse(&birth.member_id)?, &birth.seed)));
+    named.extend(seed.map(|(id, name)| (id, name.clone())));
+    named
 }
 
 /// So many pods, if there are fewer.
