@@ -160,7 +160,8 @@ fn adopt(o: &Observed) -> Option<Plan> {
     let known = o.members.values().map(|member| &member.configuration);
     let known = known.max_by_key(|known| known.index)?;
     let there = |id: &Identity| o.members.values().any(|member| member.id == *id);
-    if !known.has_quorum(there) {
+    // One that is founded half-way names no voters, and is taken over as it is.
+    if !known.voters.is_empty() && !known.has_quorum(there) {
         // Those missing may be in pods that are not even there yet.
         let voting = known.voting().into_iter().filter_map(|name| o.cluster.ordinal(name));
         let needed = voting.max().map_or(0, |highest| highest + 1);
