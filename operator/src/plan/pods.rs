@@ -49,15 +49,32 @@ fn scale(o: &Observed, replicas: u32, why: &str) -> Plan {
 
 /// Condemned volumes go with their pods: of so many voters that nobody could start again.
 fn would_end(o: &Observed) -> Option<String> {
+    let way = "set spec.replicas to 3 or more until they are replaced; where that is late: \
+               spec.recovery";
     let known = o.configuration().filter(|known| known.index > 0);
     let halves = known.map(|known| [known.voters.clone(), known.outgoing.clone()]);
     let halves = halves.unwrap_or_else(|| [remembered(o), BTreeMap::new()]);
+    if halves[0].is_empty() {
+        return None;
+    }
+    // Those that answer may not know of the last change: anybody's volume may be a voter's.
+    let mut condemned = o.claims.iter().filter(|(_, claim)| claim.deleting).peekable();
+    if o.leader().is_none() && condemned.peek().is_some() {
+        let names: Vec<String> = condemned.map(|(at, _)| o.cluster.pod_name(*at)).collect();
+        let names = names.join(", ");
+        return Some(format!(
+            "nobody leads, so who votes is not known, and the volumes of {names} would go with \
+             the pods: {way}"
+        ));
+    }
     let gone = |(id, name): &(&Identity, &String)| {
         let ordinal = o.cluster.ordinal(name);
         let claim = ordinal.and_then(|ordinal| o.claims.get(&ordinal));
         let there = ordinal.and_then(|ordinal| o.members.get(&ordinal));
         let other = there.is_some_and(|member| member.id != **id || !member.unfit.is_empty());
-        other || claim.is_none_or(|claim| claim.deleting)
+        let told = o.leader().and_then(|(_, leader)| leader.followers.get(*id));
+        let lost = told.is_some_and(|follower| follower.quarantined);
+        other || lost || claim.is_none_or(|claim| claim.deleting)
     };
     let ends = halves.iter().find(|half| {
         let gone = half.iter().filter(gone).count();
@@ -67,7 +84,7 @@ fn would_end(o: &Observed) -> Option<String> {
     let names = names.join(", ");
     Some(format!(
         "the disks of {names} are gone, or would go with the pods, and no majority would be left: \
-         set spec.replicas to 3 or more until they are replaced; where that is late: spec.recovery"
+         {way}"
     ))
 }
 

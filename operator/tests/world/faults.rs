@@ -3,7 +3,7 @@
 use crate::kube::{BAD_IMAGE, BAD_TEMPLATE};
 use crate::operator::Pending;
 use crate::raft::Disk;
-use crate::world::World;
+use crate::world::{Claim, World};
 use quorate_operator::observed::{Cluster, Identity, Ordinal};
 use quorate_operator::step::Step;
 use std::collections::BTreeMap;
@@ -46,10 +46,15 @@ impl World {
 
     /// Whether no majority would be left if all stopped now, and that does not show.
     fn hides_a_loss(&self) -> bool {
+        let intact = |id: &Identity| self.group.disks.get(id).is_some_and(|disk| disk.intact());
         let lasts = |id: &&Identity| {
-            self.claims.values().any(|claim| claim.disk == Some(**id) && !claim.deleting)
+            let kept = |claim: &Claim| claim.disk == Some(**id) && !claim.deleting;
+            self.claims.values().any(kept) && intact(id)
         };
-        let hidden = self.claims.values().any(|claim| claim.disk.is_none());
+        // That a disk lost something is known to a leader, and that it is of no use to itself.
+        let told = |id: &Identity| self.group.led().is_some() && self.group.up.contains(id);
+        let untold = |id: Identity| !intact(&id) && !told(&id);
+        let hidden = self.claims.values().any(|claim| claim.disk.is_none_or(untold));
         let fewer = |half: &BTreeMap<Identity, String>| {
             !half.is_empty() && half.keys().filter(lasts).count() * 2 <= half.len()
         };

@@ -33,29 +33,59 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// What came of some walks.
+#[derive(Default)]
+struct Outcome {
+    done: BTreeMap<&'static str, u64>,
+    refused: u64,
+    failures: Vec<u64>,
+    /// Everything about the first that failed.
+    shown: Option<String>,
+}
+
 #[test]
 fn every_walk_keeps_the_group_and_ends_as_wanted() {
-    let (first, seeds) = (number("SEED", 0), number("SEEDS", 1_500));
-    let (mut done, mut refused) = (BTreeMap::new(), 0);
-    let mut failures = Vec::new();
-    for seed in first..first + seeds {
+    let (first, seeds) = (number("SEED", 0), number("SEEDS", 5_000));
+    let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let lane = |at: usize| move || walks((first..first + seeds).skip(at).step_by(lanes));
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..lanes).map(|at| scope.spawn(lane(at))).collect();
+        started.into_iter().map(|lane| lane.join().expect("no walk ends a lane")).collect()
+    });
+    let mut all = Outcome::default();
+    for of in outcomes {
+        of.done.into_iter().for_each(|(kind, count)| *all.done.entry(kind).or_insert(0) += count);
+        all.refused += of.refused;
+        all.failures.extend(of.failures);
+        all.shown = all.shown.or(of.shown);
+    }
+    let Outcome { done, refused, failures, shown } = all;
+    eprintln!("{seeds} walks; steps done: {done:?}; refused: {refused}");
+    assert!(
+        failures.is_empty(),
+        "{} of {seeds}, seeds {failures:?}\n{}",
+        failures.len(),
+        shown.unwrap_or_default()
+    );
+    let kinds = done.len();
+    assert!(seeds < 1_000 || kinds >= 16, "only {kinds} kinds of steps: {done:?}");
+}
+
+fn walks(seeds: impl Iterator<Item = u64>) -> Outcome {
+    let mut outcome = Outcome::default();
+    for seed in seeds {
         let mut world = World::new(seed);
         let walk = std::panic::AssertUnwindSafe(|| walk(&mut world));
         if std::panic::catch_unwind(walk).is_err() {
-            if failures.is_empty() {
-                eprintln!("seed {seed}\n{}", world.show());
-            }
-            failures.push(seed);
+            outcome.shown.get_or_insert_with(|| format!("seed {seed}\n{}", world.show()));
+            outcome.failures.push(seed);
         }
         for (kind, count) in &world.done {
-            *done.entry(*kind).or_insert(0) += count;
+            *outcome.done.entry(kind).or_insert(0) += count;
         }
-        refused += world.refused;
+        outcome.refused += world.refused;
     }
-    eprintln!("{seeds} walks; steps done: {done:?}; refused: {refused}");
-    assert!(failures.is_empty(), "{} of {seeds}, seeds {failures:?}", failures.len());
-    let kinds = done.len();
-    assert!(seeds < 1_000 || kinds >= 16, "only {kinds} kinds of steps: {done:?}");
+    outcome
 }
 
 fn walk(world: &mut World) {

@@ -2,7 +2,7 @@
 //! that a step carries is looked at, as they would, and what must never come of a step is checked.
 
 use crate::kube::BAD_IMAGE;
-use crate::raft::{Entry, SCALE};
+use crate::raft::{Disk, Entry, SCALE};
 use crate::world::{Seen, StatefulSet, World};
 use quorate_operator::crd::Birth;
 use quorate_operator::observed::{Budget, Configuration, Identity, Observed, Ordinal, Pull};
@@ -176,7 +176,8 @@ impl World {
             for half in halves.into_iter().filter(|_| replicas == 0 && fresh && born) {
                 let lasts = |id: &&Identity| {
                     let claim = self.claims.values().find(|claim| claim.disk == Some(**id));
-                    claim.is_some_and(|claim| !claim.deleting)
+                    let disk = self.group.disks.get(*id);
+                    claim.is_some_and(|claim| !claim.deleting) && disk.is_some_and(Disk::intact)
                 };
                 let left = half.keys().filter(lasts).count();
                 assert!(half.is_empty() || left * 2 > half.len(), "stopped, and never to start");
