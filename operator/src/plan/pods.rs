@@ -3,7 +3,9 @@
 
 use super::group::{Group, relieve, successor};
 use super::{pods_needed, pods_voting, recovery};
-use crate::observed::{Budget, Claim, Identity, Member, Observed, Ordinal, Pod, Pull};
+use crate::observed::{
+    Budget, Claim, Configuration, Identity, Member, Observed, Ordinal, Pod, Pull,
+};
 use crate::step::{Plan, Step, Work};
 use crate::validate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,45 +49,53 @@ fn scale(o: &Observed, replicas: u32, why: &str) -> Plan {
     Plan::new(Step::Scale { uid, resource_version, replicas }, why)
 }
 
-/// Condemned volumes go with their pods: of so many voters that nobody could start again.
+/// Why not all may stop: condemned volumes go with their pods, and of so many voters that nobody
+/// could start again.
 fn would_end(o: &Observed) -> Option<String> {
-    let way = "set spec.replicas to 3 or more until they are replaced; where that is late: \
-               spec.recovery";
-    let known = o.configuration().filter(|known| known.index > 0);
-    let halves = known.map(|known| [known.voters.clone(), known.outgoing.clone()]);
-    let halves = halves.unwrap_or_else(|| [remembered(o), BTreeMap::new()]);
-    if halves[0].is_empty() {
+    let goes = |(at, claim): &(&Ordinal, &Claim)| claim.deleting && o.pods.contains_key(at);
+    let going = o.claims.iter().filter(goes).map(|(at, _)| o.cluster.pod_name(*at));
+    let going: Vec<String> = going.collect();
+    if going.is_empty() {
         return None;
     }
-    // Those that answer may not know of the last change: anybody's volume may be a voter's.
-    let mut condemned = o.claims.iter().filter(|(_, claim)| claim.deleting).peekable();
-    if o.leader().is_none() && condemned.peek().is_some() {
-        let names: Vec<String> = condemned.map(|(at, _)| o.cluster.pod_name(*at)).collect();
-        let names = names.join(", ");
+    let way = "set spec.replicas to 3 or more until they are replaced; if nobody leads then: \
+               spec.recovery";
+    let known = o.configuration().filter(|known| known.index > 0).cloned();
+    let known = known
+        .unwrap_or_else(|| Configuration { voters: remembered(o), ..Configuration::default() });
+    let adopts = o.cluster.spec.adopt_existing && o.cluster.status.birth.is_none();
+    if known.voters.is_empty() && !adopts {
+        return None;
+    }
+    let Some((_, leader)) = o.leader() else {
+        // Those that answer may not know of the last change: anybody's volume may be a voter's.
+        let names = going.join(", ");
         return Some(format!(
             "nobody leads, so who votes is not known, and the volumes of {names} would go with \
              the pods: {way}"
         ));
-    }
-    let gone = |(id, name): &(&Identity, &String)| {
-        let ordinal = o.cluster.ordinal(name);
-        let claim = ordinal.and_then(|ordinal| o.claims.get(&ordinal));
-        let there = ordinal.and_then(|ordinal| o.members.get(&ordinal));
-        let other = there.is_some_and(|member| member.id != **id || !member.unfit.is_empty());
-        let told = o.leader().and_then(|(_, leader)| leader.followers.get(*id));
-        let lost = told.is_some_and(|follower| follower.quarantined);
-        other || lost || claim.is_none_or(|claim| claim.deleting)
     };
-    let ends = halves.iter().find(|half| {
-        let gone = half.iter().filter(gone).count();
-        !half.is_empty() && (half.len() - gone) * 2 <= half.len()
-    })?;
-    let names: Vec<&str> = ends.iter().filter(gone).map(|(_, name)| name.as_str()).collect();
+    let voting = known.voters.iter().chain(&known.outgoing);
+    let gone: BTreeMap<_, _> = voting.filter(|(id, name)| is_gone(o, leader, **id, name)).collect();
+    if known.has_quorum(|id| !gone.contains_key(id)) {
+        return None;
+    }
+    let names: Vec<&str> = gone.values().map(|name| name.as_str()).collect();
     let names = names.join(", ");
     Some(format!(
-        "the disks of {names} are gone, or would go with the pods, and no majority would be left: \
-         {way}"
+        "the disks of {names} are gone, or nobody hears of them, or they would go with the pods, \
+         and no majority would be left: {way}"
     ))
+}
+
+/// Whether a voter's disk is gone, or of no use, or goes with its pod; and one that nobody hears
+/// may be any of these.
+fn is_gone(o: &Observed, leader: &Member, id: Identity, name: &str) -> bool {
+    let ordinal = o.cluster.ordinal(name);
+    let claim = ordinal.and_then(|ordinal| o.claims.get(&ordinal));
+    let there = ordinal.and_then(|ordinal| o.members.get(&ordinal));
+    let other = there.is_some_and(|member| member.id != id || !member.is_fit());
+    other || !leader.hears(id) || claim.is_none_or(|claim| claim.deleting)
 }
 
 /// Who voted when the status was written.

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 impl World {
     /// Somebody edits the resource.
     pub fn edit(&mut self) {
-        // Condemned volumes go with their pods, and what else is gone from a volume no operator can
-        // see while its pod does not run: whoever stops all then is beyond help.
+        // A disk that goes bad after its leader heard of it last is seen by no operator: whoever
+        // stops all then, while condemned volumes go with their pods, is beyond help.
         let least = u64::from(self.hides_a_loss());
         let spec = &mut self.cluster.spec;
         match self.dice.below(13) {
@@ -54,7 +54,7 @@ impl World {
         // That a disk lost something is known to a leader, and that it is of no use to itself.
         let told = |id: &Identity| self.group.led().is_some() && self.group.up.contains(id);
         let untold = |id: Identity| !intact(&id) && !told(&id);
-        let hidden = self.claims.values().any(|claim| claim.disk.is_none_or(untold));
+        let hidden = self.claims.values().any(|claim| claim.disk.is_some_and(untold));
         let fewer = |half: &BTreeMap<Identity, String>| {
             !half.is_empty() && half.keys().filter(lasts).count() * 2 <= half.len()
         };

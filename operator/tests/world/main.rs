@@ -38,9 +38,8 @@ fn number(name: &str, default: u64) -> u64 {
 struct Outcome {
     done: BTreeMap<&'static str, u64>,
     refused: u64,
-    failures: Vec<u64>,
-    /// Everything about the first that failed.
-    shown: Option<String>,
+    /// By seed, with everything about it.
+    failures: BTreeMap<u64, String>,
 }
 
 #[test]
@@ -57,16 +56,12 @@ fn every_walk_keeps_the_group_and_ends_as_wanted() {
         of.done.into_iter().for_each(|(kind, count)| *all.done.entry(kind).or_insert(0) += count);
         all.refused += of.refused;
         all.failures.extend(of.failures);
-        all.shown = all.shown.or(of.shown);
     }
-    let Outcome { done, refused, failures, shown } = all;
+    let Outcome { done, refused, failures } = all;
     eprintln!("{seeds} walks; steps done: {done:?}; refused: {refused}");
-    assert!(
-        failures.is_empty(),
-        "{} of {seeds}, seeds {failures:?}\n{}",
-        failures.len(),
-        shown.unwrap_or_default()
-    );
+    if let Some(first) = failures.values().next() {
+        panic!("seeds {:?} of {seeds}\n{first}", failures.keys());
+    }
     let kinds = done.len();
     assert!(seeds < 1_000 || kinds >= 16, "only {kinds} kinds of steps: {done:?}");
 }
@@ -77,8 +72,7 @@ fn walks(seeds: impl Iterator<Item = u64>) -> Outcome {
         let mut world = World::new(seed);
         let walk = std::panic::AssertUnwindSafe(|| walk(&mut world));
         if std::panic::catch_unwind(walk).is_err() {
-            outcome.shown.get_or_insert_with(|| format!("seed {seed}\n{}", world.show()));
-            outcome.failures.push(seed);
+            outcome.failures.insert(seed, format!("seed {seed}\n{}", world.show()));
         }
         for (kind, count) in &world.done {
             *outcome.done.entry(kind).or_insert(0) += count;

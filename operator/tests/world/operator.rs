@@ -236,7 +236,9 @@ impl World {
             });
             stays && disk.is_some_and(|disk| disk.intact()) && Some(**other) != id
         };
-        let worked = id.is_some_and(|id| self.group.up.contains(&id));
+        // One whose disk lost something counts for nothing before, too.
+        let intact = |id: &Identity| self.group.disks.get(id).is_some_and(Disk::intact);
+        let worked = id.is_some_and(|id| self.group.up.contains(&id) && intact(&id));
         let halves = [&known.voters, &known.outgoing];
         for half in halves.into_iter().filter(|half| half.len() > 1 && worked) {
             let touched = half.keys().any(|other| Some(*other) == id);
