@@ -290,7 +290,7 @@ impl Members for Admin {
             followers: view.followers.iter().map(follower).collect(),
             pod_uid: self.node.pod_uid.clone(),
             caught_up: self.node.caught_up.load(Ordering::Acquire),
-            format_version: wal::FORMAT_VERSION,
+            format_version: wal::format_version(),
             leaders,
         }))
     }

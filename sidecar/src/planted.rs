@@ -101,6 +101,20 @@ bugs! {
     RotTakenForTornTail = "rot-taken-for-torn-tail",
 }
 
+/// Whether this process plays the next version of the product, of a log format one higher. `dev`
+/// keeps variables that begin with QUORATE_ from its members.
+#[cfg(feature = "planted")]
+pub(crate) fn is_next_version() -> bool {
+    static NEXT: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *NEXT.get_or_init(|| std::env::var_os("NEXT_QUORATE_VERSION").is_some())
+}
+
+/// Whether this process plays the next version of the product: never.
+#[cfg(not(feature = "planted"))]
+pub(crate) const fn is_next_version() -> bool {
+    false
+}
+
 #[cfg(feature = "planted")]
 const NONE: usize = usize::MAX;
 /// Nobody chose: the environment does, at the first question.

@@ -4,6 +4,7 @@ mod beats;
 mod frozen_sidecar;
 mod full_disk;
 mod idle;
+mod mixed_versions;
 mod mounted;
 mod planted;
 mod powercut;
@@ -30,6 +31,9 @@ Checks one property of the product on real processes.
       a multiple of what heartbeats alone take: for machines that do other work too
   quorate-check frozen-sidecar [--runs N] [--ttl D]
       a holder whose sidecar is stopped ends before its deadline (50, 5s)
+  quorate-check mixed-versions
+      members of the next version join in every order, and there is no way back;
+      `cargo xtask check mixed-versions` makes the builds for it
   quorate-check planted [--seeds N | --kept]
       the simulator finds planted bugs (300); `cargo xtask check planted` makes the build for it
 
@@ -102,6 +106,10 @@ fn run() -> Result<(), String> {
             options.ttl.unwrap_or(Duration::from_secs(5)),
         ),
         "planted" => planted::run(&options),
+        "mixed-versions" => match &options.release_build {
+            Some(release) => mixed_versions::run(release),
+            None => Err("run: cargo xtask check mixed-versions".to_owned()),
+        },
         other => Err(format!("{other:?} is not a check\n\n{USAGE}")),
     }
 }

@@ -3,7 +3,7 @@
 use quorate_tests::cluster::{Cluster, Process, Scratch};
 use quorate_tests::load::{Caller, History, boottime_ns, work};
 use quorate_tests::say;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -80,10 +80,14 @@ pub async fn load(
 
 /// Compares what was acknowledged with what the group has, once it answers.
 pub async fn verify(cluster: &Cluster, history: &History) -> Result<usize, String> {
+    verify_at(&cluster.members[0].endpoint, history).await
+}
+
+/// The same, at one member.
+pub async fn verify_at(endpoint: &Path, history: &History) -> Result<usize, String> {
     let end = boottime_ns() + u64::try_from(BACK.as_nanos()).unwrap_or(u64::MAX);
-    let endpoint = cluster.members[0].endpoint.clone();
     loop {
-        let answer = match Caller::connect(endpoint.clone(), vec![1; 16]).await {
+        let answer = match Caller::connect(endpoint.to_owned(), vec![1; 16]).await {
             Ok(mut caller) => match caller.holder("is-anybody-there").await {
                 Ok(_) => return history.verify(&mut caller).await,
                 Err(failed) => failed,

@@ -80,7 +80,20 @@ impl Cluster {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Cluster, String> {
-        let mut dev = Command::new(binary("quorate-sidecar")?)
+        Cluster::start_of(&binary("quorate-sidecar")?, dir, arguments, environment)
+    }
+
+    /// As [`Cluster::start_with`], of another program than the one built beside this.
+    ///
+    /// # Errors
+    /// It did not start: a sentence.
+    pub fn start_of(
+        sidecar: &Path,
+        dir: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Cluster, String> {
+        let mut dev = Command::new(sidecar)
             .arg("dev")
             .args(["--output", "json", "--dir"])
             .arg(dir)

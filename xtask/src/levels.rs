@@ -98,6 +98,13 @@ pub const LEVELS: &[Level] = &[
         &["restart", "--rounds", "5"],
         &["restart", "--rounds", "20"],
     ),
+    system(
+        "mixed-versions",
+        "members of the next version join in every order, and there is no way back",
+        program::check,
+        &["mixed-versions"],
+        &["mixed-versions"],
+    ),
     Level {
         needs: setup::disk_tools,
         ..system(

@@ -36,8 +36,9 @@ Every task of the project. Everything is built in release mode, the one profile 
                                  the main job, live: three sidecars, three applications,
                                  and one fault after the other; --kubernetes: on a real one
   cargo xtask check NAME [...]   one property on real processes: restart, powercut,
-                                 full-disk, stalled-disk, idle, frozen-sidecar; or planted: the
-                                 simulator finds planted bugs
+                                 full-disk, stalled-disk, idle, frozen-sidecar,
+                                 mixed-versions; or planted: the simulator finds
+                                 planted bugs
   cargo xtask zoo [--only NAME] [--kept]
                                  plants one bug after the other; each must be caught
   cargo xtask simulate [...]     seeded runs of the product's own code on simulated clocks,

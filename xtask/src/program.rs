@@ -12,8 +12,9 @@ use std::process::{Command, ExitCode};
 #[derive(Debug)]
 pub struct Program {
     binary: &'static str,
-    /// Whether it has the planted bugs: then it is built in a folder of its own below the target
-    /// directory, so that no other binary can have one.
+    /// Whether it has the planted bugs, and can play the next version: then it is built in a folder
+    /// of its own below the target directory, with a sidecar of the same kind, so that no other
+    /// binary can have one.
     planted: bool,
 }
 
@@ -39,7 +40,8 @@ const SKIPPED: i32 = 77;
 
 /// Which build of the checks runs the check that `args` name.
 pub fn checker(args: &[&str]) -> &'static Program {
-    if args.first() == Some(&"planted") { &PLANTED } else { &CHECK }
+    let apart = args.first().is_some_and(|check| ["planted", "mixed-versions"].contains(check));
+    if apart { &PLANTED } else { &CHECK }
 }
 
 impl Program {
@@ -49,7 +51,8 @@ impl Program {
         let mut args = vec!["build", "--release"];
         if self.planted {
             target.push("planted");
-            args.extend(["-p", "quorate-tests", "--features", "planted", "--bins"]);
+            args.extend(["-p", "quorate-tests", "-p", "quorate-sidecar", "--bins"]);
+            args.extend(["--features", "quorate-tests/planted"]);
         } else {
             // All of these are named, so that their crates are built with the same features
             // whatever is built of them, and once.
@@ -69,7 +72,7 @@ impl Program {
 }
 
 /// Builds what is to run, and completes its arguments: the check of planted bugs also looks into
-/// the release build, where there must be none.
+/// the release build, where there must be none; that of mixed versions runs both.
 fn prepare(program: &Program, args: &[&str]) -> Result<Command, String> {
     let binary = program.build()?;
     let mut command = Command::new(binary);

@@ -5,6 +5,7 @@
 //! Must not panic on any bytes.
 
 use super::disk::{narrow, wide};
+use crate::planted;
 use quorate_raft::{Index, LogId, MemberId, Term};
 
 /// The first page of a segment: a header sector and two mark sectors.
@@ -19,8 +20,13 @@ pub const MARK_BYTES: usize = 36;
 pub const RECORD_BYTES: usize = 20;
 /// Bytes of the record that ends a segment; kept free in each.
 pub const SEAL_BYTES: u64 = 28;
-/// The version of the format.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
+
+/// The version of the format that this program writes. It reads those before it, too.
+#[must_use]
+pub fn newest_version() -> u32 {
+    VERSION + u32::from(planted::is_next_version())
+}
 
 const MAGIC: [u8; 8] = *b"QUORWAL\0";
 const HEADER_CRC: usize = 508;
@@ -46,6 +52,8 @@ pub const INSTALLED_INSIDE: u8 = 2;
 /// What a segment starts with: enough to do without all segments before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// The version of its format.
+    pub version: u32,
     /// The segment's number, from 1.
     pub number: u64,
     /// The file's length in bytes.
@@ -71,7 +79,7 @@ pub enum HeaderFound {
     Zero,
     /// A header.
     Valid(Header),
-    /// A header of a version that is not ours.
+    /// A header of a version that this program does not know.
     Version(u32),
     /// Neither.
     Damaged,
@@ -82,7 +90,7 @@ impl Header {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.bytes.to_le_bytes());
@@ -111,11 +119,12 @@ impl Header {
             return HeaderFound::Damaged;
         }
         let version = u32_at(sector, 8);
-        if version != VERSION {
+        if !(1..=newest_version()).contains(&version) {
             return HeaderFound::Version(version);
         }
         let (term, vote) = hard_state_at(sector, 48);
         HeaderFound::Valid(Header {
+            version,
             number: u64_at(sector, 16),
             bytes: u64_at(sector, 24),
             member: MemberId(u128_at(sector, 32)),

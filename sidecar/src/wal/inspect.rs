@@ -140,7 +140,8 @@ fn show_segment(
         }
         HeaderFound::Valid(header) => header,
     };
-    writeln!(out, "{file}: segment {} of member {}", header.number, header.member)?;
+    let Header { number, member, version, .. } = header;
+    writeln!(out, "{file}: segment {number} of member {member}, format version {version}")?;
     write!(out, "  starts with term {}, vote {}", header.term.0, vote(header.vote))?;
     writeln!(out, ", snapshot {}, last entry {}", header.snapshot, header.last)?;
     for offset in format::MARK_OFFSETS {

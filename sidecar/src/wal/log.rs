@@ -219,7 +219,7 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Seals the segment and begins the next.
-    fn rotate(&mut self) {
+    pub(super) fn rotate(&mut self) {
         assert!(!self.tail.sealed);
         let number = self.tail.number + 1;
         // A seal without a next segment would read as a loss: that one's name is durable first.
@@ -240,6 +240,7 @@ impl<D: Disk> Wal<D> {
             self.sealed.push_back(Sealed { number, bytes, highest, after: self.submitted });
         }
         let header = Header {
+            version: format::newest_version(),
             number,
             bytes: self.disk.segment_bytes(),
             member: self.member,
@@ -256,6 +257,7 @@ impl<D: Disk> Wal<D> {
             bytes: header.bytes,
             offset: format::PAGE_BYTES,
             chain: format::seed(number, self.member),
+            version: header.version,
             ..Tail::default()
         };
         self.prepare(number + 1);

@@ -30,7 +30,7 @@ mod worker;
 
 pub use disk::{Batch, Completion, Disk, FileName, Job, JobKind, Op, Progress, Source, Stats};
 pub use error::OpenError;
-pub use format::VERSION as FORMAT_VERSION;
+pub use format::newest_version as format_version;
 pub use fs::{FsDisk, FsOptions};
 pub use identity::{Boot, DataDir, Forced, HeldDir};
 pub use inspect::inspect;

@@ -1,7 +1,8 @@
 //! Opening a log: read it, decide, and make what was read durable before anybody relies on it.
 //!
 //! Invariants: a log that is unfit is not touched; opening writes and syncs one record of its own
-//! before anything else follows, so that what an earlier life left behind never continues the log.
+//! before anything else follows, behind a seal if the log goes on in another version, so that what
+//! an earlier life left behind never continues the log.
 
 use super::disk::{Batch, Disk, FileName, Op, wide};
 use super::error::OpenError;
@@ -134,12 +135,16 @@ impl<D: Disk> Wal<D> {
         let ready = usable(next)?;
         let room = wide(4 * (format::RECORD_BYTES + 32)) + format::SEAL_BYTES;
         let begins = next == 1 || self.tail.sealed;
-        let needed = begins || self.tail.offset + room > self.tail.bytes;
+        // A segment is of one version throughout.
+        let older = !begins && self.tail.version != format::newest_version();
+        let needed = begins || older || self.tail.offset + room > self.tail.bytes;
         if needed && !ready {
             self.disk.run(&prepared(next, 0, self.spares.pop(), self.disk.segment_bytes()))?;
         }
         if begins {
             self.begin(next);
+        } else if older {
+            self.rotate();
         } else if !needed && !ready {
             self.prepare(next);
         }

@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 pub struct Tail {
     /// The segment.
     pub number: u64,
+    /// The version of its format.
+    pub version: u32,
     /// The file's length.
     pub bytes: u64,
     /// The end.
@@ -227,6 +229,7 @@ impl Survey {
         let mark = self.marks(segment, header.number);
         self.tail = Tail {
             number: header.number,
+            version: header.version,
             bytes: header.bytes,
             offset: format::PAGE_BYTES,
             chain: format::seed(header.number, header.member),

@@ -136,5 +136,6 @@ fn as_json(one: &Reached) -> Value {
         "unfit": status.unfit,
         "boot_seq": status.boot_seq,
         "version": status.version,
+        "format_version": status.format_version,
     })
 }
