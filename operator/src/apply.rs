@@ -87,8 +87,7 @@ impl Pass<'_> {
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
         K::DynamicType: Default,
     {
-        let namespace = self.wanted.cluster.namespace().unwrap_or_default();
-        Api::namespaced(self.context.client.clone(), &namespace)
+        self.context.api(self.wanted)
     }
 
     fn pod_name(&self, ordinal: Ordinal) -> String {
@@ -275,9 +274,9 @@ impl Pass<'_> {
     }
 
     async fn route(&self, to: Option<Ordinal>) -> Result<(), String> {
-        let slices: Api<EndpointSlice> = self.api();
         let Some(ordinal) = to else {
-            return self.context.remove(&slices, &self.wanted.leader(), self.wanted).await;
+            let name = self.wanted.leader();
+            return self.context.remove::<EndpointSlice>(&name, self.wanted).await;
         };
         let target = self.target(ordinal)?;
         let slice = self.wanted.leader_slice((&target.pod, &target.uid, target.ip));

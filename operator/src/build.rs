@@ -4,10 +4,11 @@
 //! looks like is a contract ([`CONTRACT`]), so that a new operator restarts nobody's pods: only the
 //! image may change in place, and all settings come from a ConfigMap.
 
-use crate::crd::{Mode, RaftCluster, RaftClusterSpec, ReadinessPolicy};
+use crate::crd::{Mode, NetworkAccess, RaftCluster, RaftClusterSpec, ReadinessPolicy};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -43,6 +44,8 @@ pub const ADMIN_PORT: u16 = 7402;
 pub const CLIENT_PORT: u16 = 7403;
 /// Probes and metrics.
 pub const PROBE_PORT: u16 = 7404;
+// A NetworkPolicy opens all ports around these three.
+const _: () = assert!(PEER_PORT + 2 == CLIENT_PORT && CLIENT_PORT + 1 == PROBE_PORT);
 /// The settings of attached sidecars, in the Secret with their certificate.
 pub const ATTACH_SETTINGS: &str = "attach.conf";
 /// Counts changes of what the sidecar's container looks like, other than its image.
@@ -61,6 +64,8 @@ pub struct Wanted<'a> {
     pub cluster: &'a RaftCluster,
     /// The sidecar's image.
     pub image: String,
+    /// Where the operator is.
+    pub operator_namespace: &'a str,
 }
 
 impl Wanted<'_> {
@@ -323,6 +328,45 @@ impl Wanted<'_> {
         }))
     }
 
+    /// What limits who reaches the members' ports.
+    #[must_use]
+    pub fn ports(&self) -> String {
+        format!("{}-ports", self.name())
+    }
+
+    /// Who reaches the members' ports, if that is to be limited. A pod that any policy selects is
+    /// closed but for what policies let in, so that this one lets in all that is not ours.
+    #[must_use]
+    pub fn network_policy(&self) -> Option<NetworkPolicy> {
+        match self.spec().network_policy {
+            NetworkAccess::None => return None,
+            NetworkAccess::PortsOnly => {}
+        }
+        let members = json!({ "matchLabels": self.selector() });
+        let name = json!({ "kubernetes.io/metadata.name": self.operator_namespace });
+        let operator = json!({ "matchLabels": name });
+        Some(typed(json!({
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": self.metadata(&self.ports()),
+            "spec": {
+                "podSelector": members,
+                "policyTypes": ["Ingress"],
+                "ingress": [
+                    only(PEER_PORT, json!({ "podSelector": members })),
+                    only(ADMIN_PORT, json!({ "namespaceSelector": operator })),
+                    only(CLIENT_PORT, json!({ "podSelector": {} })),
+                    { "ports": [
+                        all("TCP", 1, PEER_PORT - 1),
+                        all("TCP", PROBE_PORT, u16::MAX),
+                        all("UDP", 1, u16::MAX),
+                        all("SCTP", 1, u16::MAX),
+                    ] },
+                ],
+            },
+        })))
+    }
+
     /// The StatefulSet, with so many pods.
     #[must_use]
     pub fn stateful_set(&self, replicas: u32) -> StatefulSet {
@@ -496,6 +540,16 @@ impl Wanted<'_> {
         }
         container
     }
+}
+
+/// A port that these alone reach.
+fn only(port: u16, from: Value) -> Value {
+    json!({ "ports": [{ "protocol": "TCP", "port": port }], "from": [from] })
+}
+
+/// Ports as a NetworkPolicy has them.
+fn all(protocol: &str, first: u16, last: u16) -> Value {
+    json!({ "protocol": protocol, "port": first, "endPort": last })
 }
 
 /// An environment variable that holds a field of the pod.

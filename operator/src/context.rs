@@ -13,6 +13,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -40,11 +41,21 @@ pub struct Context {
     pub admins: Admins,
     /// The sidecar image of this release.
     pub image: String,
+    /// Where the operator is.
+    pub namespace: String,
     /// Vouches for all groups.
     pub authority: Current,
     /// Whether this process may act.
     pub hold: Hold,
     applied: Mutex<BTreeMap<String, Mark>>,
+}
+
+/// What is fixed for a process.
+pub struct Release {
+    /// The sidecar image of this release.
+    pub image: String,
+    /// Where the operator is.
+    pub namespace: String,
 }
 
 /// What was applied, and what came of it.
@@ -60,11 +71,12 @@ impl Context {
     pub fn new(
         client: Client,
         admins: Admins,
-        image: String,
+        release: Release,
         authority: Current,
         hold: Hold,
     ) -> Context {
-        Context { client, admins, image, authority, hold, applied: Mutex::default() }
+        let Release { image, namespace } = release;
+        Context { client, admins, image, namespace, authority, hold, applied: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Mark>> {
@@ -86,6 +98,16 @@ impl Context {
         self.lock().insert(key(wanted, kind), mark);
     }
 
+    /// Objects beside a resource.
+    pub fn api<K>(&self, wanted: &Wanted) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        let namespace = wanted.cluster.namespace().unwrap_or_default();
+        Api::namespaced(self.client.clone(), &namespace)
+    }
+
     /// Where the leader's Service leads, if one is wanted.
     ///
     /// # Errors
@@ -95,8 +117,7 @@ impl Context {
         let Some(like) = wanted.leader_slice(("", "", IpAddr::from([0; 4]))) else {
             return Ok(None);
         };
-        let namespace = wanted.cluster.namespace().unwrap_or_default();
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &namespace);
+        let slices: Api<EndpointSlice> = self.api(wanted);
         let slice = slices.get_opt(&wanted.leader()).await?;
         let slice = slice.filter(|slice| is_owned(slice, wanted));
         Ok(Some(slice.map_or_else(Route::default, |slice| {
@@ -110,10 +131,9 @@ impl Context {
     /// # Errors
     /// The API server's.
     pub async fn stale(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, kube::Error> {
-        let namespace = wanted.cluster.namespace().unwrap_or_default();
-        let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let services: Api<Service> = self.api(wanted);
+        let maps: Api<ConfigMap> = self.api(wanted);
+        let secrets: Api<Secret> = self.api(wanted);
         let (peers, clients, map) =
             (wanted.service(), wanted.client_service(), wanted.config_map());
         let [to_peers, to_clients, settings] =
@@ -121,10 +141,11 @@ impl Context {
         let leader = wanted.leader();
         let [(_, of_members), (_, of_clients)] = certificates(wanted);
         // All at once: each is a way to the API server and back, in every pass.
-        let (live_peers, live_clients, led, live_map, members, attached) = tokio::try_join!(
+        let (live_peers, live_clients, led, policy, live_map, members, attached) = tokio::try_join!(
             services.get_opt(&to_peers),
             services.get_opt(&to_clients),
             services.get_opt(&leader),
+            self.policy(wanted),
             maps.get_opt(&settings),
             secrets.get_opt(&of_members),
             secrets.get_opt(&of_clients),
@@ -132,11 +153,8 @@ impl Context {
         let mut stale = Vec::new();
         self.compare(wanted, &peers, live_peers.as_ref(), &mut stale);
         self.compare(wanted, &clients, live_clients.as_ref(), &mut stale);
-        let led = led.filter(|live| is_owned(live, wanted));
-        match wanted.leader_service() {
-            Some(service) => self.compare(wanted, &service, led.as_ref(), &mut stale),
-            None => stale.extend(led.as_ref().map(kind)),
-        }
+        self.compare_optional(wanted, wanted.leader_service(), led, &mut stale);
+        self.compare_optional(wanted, wanted.network_policy(), policy, &mut stale);
         self.compare(wanted, &map, live_map.as_ref(), &mut stale);
         for (name, secret) in [(of_members, members), (of_clients, attached)] {
             let good = secret.filter(|secret| self.is_good(secret, wanted));
@@ -163,6 +181,23 @@ impl Context {
         }
     }
 
+    /// The same for one that need not be wanted; what is somebody else's is of no matter.
+    fn compare_optional<K>(
+        &self,
+        wanted: &Wanted,
+        object: Option<K>,
+        live: Option<K>,
+        stale: &mut Vec<String>,
+    ) where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let live = live.filter(|live| is_owned(live, wanted));
+        match object {
+            Some(object) => self.compare(wanted, &object, live.as_ref(), stale),
+            None => stale.extend(live.as_ref().map(kind)),
+        }
+    }
+
     fn is_good(&self, secret: &Secret, wanted: &Wanted) -> bool {
         let told = secret.annotations();
         let ours = is_owned(secret, wanted);
@@ -177,8 +212,7 @@ impl Context {
     /// # Errors
     /// The API server's.
     pub async fn is_certified(&self, wanted: &Wanted<'_>) -> Result<Option<bool>, kube::Error> {
-        let namespace = wanted.cluster.namespace().unwrap_or_default();
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let secrets: Api<Secret> = self.api(wanted);
         let (now, mut all) = (self.authority.get().mark(), true);
         for (_, name) in certificates(wanted) {
             let Some(secret) = secrets.get_opt(&name).await? else { return Ok(None) };
@@ -198,12 +232,12 @@ impl Context {
             self.put(wanted, &service).await?;
         }
         self.settle_leader(wanted).await?;
+        self.settle_policy(wanted).await?;
         self.put(wanted, &wanted.config_map()).await
     }
 
     async fn settle_certificates(&self, wanted: &Wanted<'_>) -> Result<(), String> {
-        let namespace = wanted.cluster.namespace().unwrap_or_default();
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let secrets: Api<Secret> = self.api(wanted);
         for (part, name) in certificates(wanted) {
             let now = secrets.get_opt(&name).await.map_err(|e| e.to_string())?;
             // A write that was held up must not bring back what was trusted when it began.
@@ -227,11 +261,37 @@ impl Context {
             return self.put(wanted, &service).await;
         }
         // Not wanted any more; the slice goes with it.
-        let namespace = wanted.cluster.namespace().unwrap_or_default();
-        let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
-        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &namespace);
-        self.remove(&services, &wanted.leader(), wanted).await?;
-        self.remove(&slices, &wanted.leader(), wanted).await
+        self.remove::<Service>(&wanted.leader(), wanted).await?;
+        self.remove::<EndpointSlice>(&wanted.leader(), wanted).await
+    }
+
+    async fn settle_policy(&self, wanted: &Wanted<'_>) -> Result<(), String> {
+        let live = self.policy(wanted).await.map_err(|e| e.to_string())?;
+        let ours = live.as_ref().is_some_and(|live| is_owned(live, wanted));
+        match wanted.network_policy() {
+            Some(_) if live.is_some() && !ours => Err(format!(
+                "NetworkPolicy {} is not the operator's: give it another name, or set \
+                 spec.networkPolicy to None",
+                wanted.ports()
+            )),
+            Some(policy) => self.put(wanted, &policy).await,
+            None if ours => self.remove::<NetworkPolicy>(&wanted.ports(), wanted).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What limits who reaches the members' ports, whoever made it.
+    async fn policy(&self, wanted: &Wanted<'_>) -> Result<Option<NetworkPolicy>, kube::Error> {
+        let policies: Api<NetworkPolicy> = self.api(wanted);
+        match policies.get_opt(&wanted.ports()).await {
+            // Roles that others keep may be of a time before there were any.
+            Err(kube::Error::Api(refused))
+                if refused.code == 403 && wanted.network_policy().is_none() =>
+            {
+                Ok(None)
+            }
+            found => found,
+        }
     }
 
     /// Applies an object, and remembers what came of it.
@@ -249,15 +309,12 @@ impl Context {
     ///
     /// # Errors
     /// The API server's, in words.
-    pub async fn remove<K>(
-        &self,
-        api: &Api<K>,
-        name: &str,
-        wanted: &Wanted<'_>,
-    ) -> Result<(), String>
+    pub async fn remove<K>(&self, name: &str, wanted: &Wanted<'_>) -> Result<(), String>
     where
-        K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+        K::DynamicType: Default,
     {
+        let api: Api<K> = self.api(wanted);
         let failed = |error: kube::Error| error.to_string();
         let live = api.get_opt(name).await.map_err(failed)?;
         let Some(live) = live.filter(|live| is_owned(live, wanted)) else { return Ok(()) };
@@ -301,8 +358,7 @@ impl Context {
         K: std::fmt::Debug,
         K::DynamicType: Default,
     {
-        let namespace = wanted.cluster.namespace().unwrap_or_default();
-        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let api: Api<K> = self.api(wanted);
         let params = PatchParams::apply(MANAGER).force();
         let name = object.name_any();
         api.patch(&name, &params, &Patch::Apply(object)).await.map_err(|error| error.to_string())

@@ -180,7 +180,8 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
         return Ok(Action::await_change());
     }
     let image = image(&resource, &shared.context.image);
-    let wanted = Wanted { cluster: &resource, image };
+    let wanted =
+        Wanted { cluster: &resource, image, operator_namespace: &shared.context.namespace };
     let read = observe(&shared.context, &wanted).await?;
     shared.follow.saw(ObjectRef::from_obj(&resource), &read);
     let plan = plan(&read.observed);

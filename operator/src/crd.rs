@@ -115,6 +115,11 @@ pub struct RaftClusterSpec {
     /// When a pod counts as ready.
     #[serde(default)]
     pub readiness_policy: ReadinessPolicy,
+    /// Who reaches the ports of the members. None: whoever reaches the pods, since certificates
+    /// guard the ports all the same. PortsOnly: a NetworkPolicy lets peers to 7401, the operator's
+    /// namespace to 7402 and pods of this namespace to 7403; all other ports stay open to all.
+    #[serde(default)]
+    pub network_policy: NetworkAccess,
     /// Any change of this text restarts the pods, one after the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -163,6 +168,16 @@ pub enum ReadinessPolicy {
     Quorum,
 }
 
+/// Who reaches the ports of the members.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetworkAccess {
+    /// Whoever reaches the pods.
+    #[default]
+    None,
+    /// By a NetworkPolicy: peers, the operator, and pods of the namespace.
+    PortsOnly,
+}
+
 /// The Service NAME-leader: it leads to the pod whose application holds an election, and to none
 /// while nobody does. Whoever it leads to may have lost the election a moment ago: use the token.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -209,7 +224,7 @@ pub struct Sidecar {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub image_pull_policy: Option<String>,
-    /// As in any container; 50m and 64Mi where it is left out.
+    /// As in any container; 50m and 64Mi, at most 256Mi of memory, where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
     /// What the sidecar says: error, warn, info or debug.

@@ -7,7 +7,7 @@ use kube::api::Api;
 use kube::{Client, Config};
 use quorate_operator::admin::Admins;
 use quorate_operator::authority::{Current, Store};
-use quorate_operator::context::Context;
+use quorate_operator::context::{Context, Release};
 use quorate_operator::rotation::{self, Rotation};
 use quorate_operator::{controller, crd, http, inject, lease, webhook};
 use std::io::Write as _;
@@ -243,7 +243,8 @@ async fn work(args: RunArgs) -> Result<(), String> {
         let issued = trust.signer.issue("operator", label).map_err(|error| error.to_string())?;
         Ok((issued, trust.bundle()))
     });
-    let context = Arc::new(Context::new(client, admins, args.image.clone(), authority, hold));
+    let release = Release { image: args.image.clone(), namespace: args.namespace.clone() };
+    let context = Arc::new(Context::new(client, admins, release, authority, hold));
     let rotation = Rotation {
         context: Arc::clone(&context),
         store,

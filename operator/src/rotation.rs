@@ -183,7 +183,8 @@ impl Rotation {
         resource: &RaftCluster,
     ) -> Result<Result<Vec<Member>, String>, kube::Error> {
         let image = image(resource, &self.context.image);
-        let wanted = Wanted { cluster: resource, image };
+        let operator_namespace = &self.context.namespace;
+        let wanted = Wanted { cluster: resource, image, operator_namespace };
         let members = self.members(&wanted).await?;
         let certified = match self.context.is_certified(&wanted).await? {
             Some(certified) => certified,

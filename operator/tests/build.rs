@@ -17,7 +17,11 @@ fn resource(text: &str) -> RaftCluster {
 }
 
 fn wanted(cluster: &RaftCluster) -> Wanted<'_> {
-    Wanted { cluster, image: "quorate.dev/quorate:1".to_owned() }
+    Wanted {
+        cluster,
+        image: "quorate.dev/quorate:1".to_owned(),
+        operator_namespace: "quorate-system",
+    }
 }
 
 fn made(input: &str) -> String {
@@ -37,6 +41,7 @@ fn made(input: &str) -> String {
         yaml(serde_yaml::to_string(&wanted.pull("node-1"))),
     ];
     all.extend(led);
+    all.extend(wanted.network_policy().map(|policy| yaml(serde_yaml::to_string(&policy))));
     all.join("---\n")
 }
 

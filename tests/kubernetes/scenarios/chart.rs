@@ -301,7 +301,8 @@ async fn changes(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String
     tag(stage, &stage.image, &other)?;
     patch(json!({"op": "add", "path": "/spec/sidecar", "value": {"image": other}}))?;
     space.settled(3).await?;
-    routed(space, patch).await?;
+    routed(space, &patch).await?;
+    limited(space, &patch).await?;
     space.scale(1)?;
     space.settled(1).await?;
     space.scale(3)?;
@@ -330,6 +331,30 @@ async fn routed(
     patch(json!({"op": "add", "path": "/spec/leaderService", "value": service}))?;
     there(true).await?;
     patch(json!({"op": "remove", "path": "/spec/leaderService"}))?;
+    there(false).await?;
+    space.settled(3).await
+}
+
+/// A NetworkPolicy, for a while. That it is obeyed is for the cluster's network to do; here nothing
+/// does.
+async fn limited(
+    space: &Space<'_>,
+    patch: impl Fn(serde_json::Value) -> Result<String, String>,
+) -> Result<(), String> {
+    let there = async |wanted: bool| {
+        until("the NetworkPolicy comes and goes", PATIENCE, async || {
+            let words = ["get", "networkpolicy", "demo-ports", "--ignore-not-found", "-o", "name"];
+            let found = space.kubectl(&words)?;
+            if found.is_empty() == wanted { Err(format!("found {found:?}")) } else { Ok(()) }
+        })
+        .await
+    };
+    let policy =
+        |policy: &str| patch(json!({"op": "add", "path": "/spec/networkPolicy", "value": policy}));
+    policy("PortsOnly")?;
+    there(true).await?;
+    space.settled(3).await?;
+    policy("None")?;
     there(false).await?;
     space.settled(3).await
 }
