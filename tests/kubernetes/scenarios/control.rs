@@ -65,48 +65,6 @@ async fn without_server(
     ))
 }
 
-/// The operator is killed in the middle of a change, at each of its steps.
-pub(super) async fn operator_killed(stage: &Stage) -> Result<String, String> {
-    let space = Space::settled_new(stage, "operator", standalone(3)).await?;
-    let mut load = Load::start(&space).await?;
-    load.keep("demo-0", 20).await?;
-    let (from, begun) = (boottime_ns(), Instant::now());
-    space.scale(5)?;
-    let mut kills = 0;
-    for members in [3, 4] {
-        let within = until("the change is under way", PATIENCE, async || {
-            let raft = space.raft().await?;
-            let status = &raft["status"];
-            let count = |field: &str| status[field].as_u64().unwrap_or(0);
-            let begun = status["operation"]["type"] == "Scale";
-            let far = begun && count("learners") + count("voters") >= members;
-            match count("voters") {
-                5 => Ok(false),
-                _ if far => Ok(true),
-                _ => Err(status.to_string()),
-            }
-        })
-        .await?;
-        if within {
-            stage.kill_operator()?;
-            kills += 1;
-        }
-    }
-    if kills == 0 {
-        return Err("the change ended before the operator could be killed".to_owned());
-    }
-    space.settled(5).await?;
-    let took = seconds(begun);
-    load.follow().await?;
-    load.none_failed(from, &[])?;
-    let gap = load.gap(from, &["demo-3", "demo-4"]);
-    let checked = load.finish().await?;
-    Ok(format!(
-        "killed {kills} times, 5 voters after {took:.1} s, gap {}; {checked} acknowledged, 0 lost",
-        ms(gap)
-    ))
-}
-
 /// A second operator waits, writes nothing, and takes over when the first ends.
 pub(super) async fn two_operators(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "two", standalone(1)).await?;

@@ -2,7 +2,7 @@
 //! it, with recorded clients at every pod.
 //!
 //! Invariants: each scenario is one named test with a namespace and a RaftCluster of its own; what
-//! is waited for is a condition; the cluster ends with the program, however that ends. A failure
+//! is waited for is a condition; the clusters end with the program, however that ends. A failure
 //! shows what the operator, the cluster and the sidecars said.
 
 mod attached;
@@ -15,8 +15,11 @@ mod fifty;
 mod gone;
 mod hands;
 mod handshake;
+mod lanes;
 mod load;
 mod operator;
+mod points;
+mod proxy;
 mod recovery;
 mod refused;
 mod rights;
@@ -29,8 +32,6 @@ mod stage;
 mod storage;
 mod storm;
 
-use crate::up::Wanted;
-use crate::{down, say};
 use stage::Stage;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -56,79 +57,85 @@ pub struct Options {
 
 type Ran<'a> = Pin<Box<dyn Future<Output = Result<String, String>> + 'a>>;
 
+type Run = for<'a> fn(&'a Stage) -> Ran<'a>;
+
 /// A named test; what it gives is what it measured.
 struct Scenario {
     name: &'static str,
-    run: for<'a> fn(&'a Stage) -> Ran<'a>,
+    run: Run,
+    /// Its bars are times of a few milliseconds: nothing else of ours runs meanwhile.
+    alone: bool,
 }
 
-const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "apply-and-lead", run: |stage| Box::pin(size::apply(stage)) },
-    Scenario { name: "scale-3-5-3-1-3", run: |stage| Box::pin(size::scale(stage)) },
-    Scenario { name: "scale-3-0-1", run: |stage| Box::pin(size::stop(stage)) },
-    Scenario { name: "change-of-mind", run: |stage| Box::pin(size::mind(stage)) },
-    Scenario { name: "storage-grown", run: |stage| Box::pin(storage::grown(stage)) },
-    Scenario { name: "leader-goes", run: |stage| Box::pin(size::leader_goes(stage)) },
-    Scenario { name: "leader-killed", run: |stage| Box::pin(faults::leader_killed(stage)) },
-    Scenario { name: "application-killed", run: |stage| Box::pin(faults::application(stage)) },
-    Scenario { name: "pod-deleted", run: |stage| Box::pin(faults::pod_deleted(stage)) },
-    Scenario { name: "claim-deleted", run: |stage| Box::pin(faults::claim_deleted(stage)) },
-    Scenario { name: "claims-deleted", run: |stage| Box::pin(faults::all_claims(stage)) },
-    Scenario { name: "majority-lost", run: |stage| Box::pin(recovery::majority(stage)) },
-    Scenario { name: "leader-service", run: |stage| Box::pin(service::leader(stage)) },
-    // Before the control plane and nodes fail; it began beside the first of these.
-    Scenario { name: "at-rest", run: |stage| Box::pin(control::at_rest(stage)) },
-    Scenario { name: "api-server-stopped", run: |stage| Box::pin(control::server_stopped(stage)) },
-    Scenario { name: "api-server-killed", run: |stage| Box::pin(control::server_killed(stage)) },
-    Scenario { name: "template-rolled", run: |stage| Box::pin(rolls::template(stage)) },
-    Scenario { name: "template-bad", run: |stage| Box::pin(rolls::bad_template(stage)) },
-    Scenario { name: "image-bad", run: |stage| Box::pin(rolls::bad_image(stage)) },
-    Scenario { name: "hostile-hand", run: |stage| Box::pin(hands::hostile(stage)) },
-    Scenario { name: "nodes-drained", run: |stage| Box::pin(hands::drain(stage)) },
-    Scenario { name: "certificates", run: |stage| Box::pin(certificates::all(stage)) },
-    Scenario { name: "operator-killed", run: |stage| Box::pin(control::operator_killed(stage)) },
-    Scenario { name: "api-storm", run: |stage| Box::pin(storm::weathered(stage)) },
-    Scenario { name: "two-operators", run: |stage| Box::pin(control::two_operators(stage)) },
-    Scenario { name: "fifty-clusters", run: |stage| Box::pin(fifty::clusters(stage)) },
-    Scenario { name: "refused", run: |stage| Box::pin(refused::all(stage)) },
-    Scenario { name: "all-pods-deleted", run: |stage| Box::pin(faults::all_deleted(stage)) },
-    Scenario { name: "node-cut", run: |stage| Box::pin(faults::node_cut(stage)) },
-    Scenario { name: "node-gone", run: |stage| Box::pin(gone::node(stage)) },
-    Scenario { name: "sidecar-image", run: |stage| Box::pin(rolls::image(stage)) },
-    // Last: from here on the operator is the chart's.
-    Scenario { name: "chart-author", run: |stage| Box::pin(chart::author(stage)) },
-    Scenario { name: "chart-guard", run: |stage| Box::pin(chart::guard(stage)) },
-    Scenario { name: "attached", run: |stage| Box::pin(attached::all(stage)) },
-    Scenario { name: "chart", run: |stage| Box::pin(chart::whole(stage)) },
+const fn beside(name: &'static str, run: Run) -> Scenario {
+    Scenario { name, run, alone: false }
+}
+
+const fn alone(name: &'static str, run: Run) -> Scenario {
+    Scenario { name, run, alone: true }
+}
+
+/// What users do to groups, and what happens to pods and nodes.
+const GROUPS: &[Scenario] = &[
+    alone("scale-3-5-3-1-3", |stage| Box::pin(size::scale(stage))),
+    alone("leader-killed", |stage| Box::pin(faults::leader_killed(stage))),
+    beside("apply-and-lead", |stage| Box::pin(size::apply(stage))),
+    beside("scale-3-0-1", |stage| Box::pin(size::stop(stage))),
+    beside("change-of-mind", |stage| Box::pin(size::mind(stage))),
+    beside("storage-grown", |stage| Box::pin(storage::grown(stage))),
+    beside("leader-goes", |stage| Box::pin(size::leader_goes(stage))),
+    beside("application-killed", |stage| Box::pin(faults::application(stage))),
+    beside("pod-deleted", |stage| Box::pin(faults::pod_deleted(stage))),
+    beside("claim-deleted", |stage| Box::pin(faults::claim_deleted(stage))),
+    beside("claims-deleted", |stage| Box::pin(faults::all_claims(stage))),
+    beside("majority-lost", |stage| Box::pin(recovery::majority(stage))),
+    beside("leader-service", |stage| Box::pin(service::leader(stage))),
+    beside("template-rolled", |stage| Box::pin(rolls::template(stage))),
+    beside("template-bad", |stage| Box::pin(rolls::bad_template(stage))),
+    beside("image-bad", |stage| Box::pin(rolls::bad_image(stage))),
+    beside("hostile-hand", |stage| Box::pin(hands::hostile(stage))),
+    beside("refused", |stage| Box::pin(refused::all(stage))),
+    beside("all-pods-deleted", |stage| Box::pin(faults::all_deleted(stage))),
+    beside("sidecar-image", |stage| Box::pin(rolls::image(stage))),
+    // It began beside the first of these; the next ones touch every group.
+    beside("at-rest", |stage| Box::pin(control::at_rest(stage))),
+    beside("certificates", |stage| Box::pin(certificates::all(stage))),
+    beside("nodes-drained", |stage| Box::pin(hands::drain(stage))),
+    beside("node-cut", |stage| Box::pin(faults::node_cut(stage))),
+    beside("node-gone", |stage| Box::pin(gone::node(stage))),
 ];
 
-/// Runs them on a cluster of its own; true if none failed.
-///
-/// # Errors
-/// What this machine lacks, or why there is no cluster.
-pub async fn run(options: &Options) -> Result<bool, String> {
-    let known = |only: &&String| SCENARIOS.iter().any(|one| one.name.contains(only.as_str()));
-    if let Some(unknown) = options.only.iter().find(|only| !known(only)) {
-        let names: Vec<&str> = SCENARIOS.iter().map(|one| one.name).collect();
-        return Err(format!("no scenario is called {unknown}; there are {}", names.join(", ")));
-    }
-    let name = format!("test-{}", std::process::id());
-    let wanted = Wanted {
-        base: options.base.clone(),
-        name: name.clone(),
-        nodes: Some(3),
-        images: vec![options.image.clone()],
-    };
-    let ran = tokio::select! {
-        ran = run_all(options, &wanted) => ran,
-        asked = asked_to_end() => Err(asked),
-    };
-    let ended = down::down(&options.base, &name);
-    let passed = ran?;
-    ended?;
-    Ok(passed)
+/// What happens to the operator and the control plane; the chart, and what comes with it.
+const CONTROL: &[Scenario] = &[
+    beside("operator-killed", |stage| Box::pin(points::killed(stage))),
+    beside("two-operators", |stage| Box::pin(control::two_operators(stage))),
+    beside("api-storm", |stage| Box::pin(storm::weathered(stage))),
+    beside("fifty-clusters", |stage| Box::pin(fifty::clusters(stage))),
+    beside("api-server-stopped", |stage| Box::pin(control::server_stopped(stage))),
+    beside("api-server-killed", |stage| Box::pin(control::server_killed(stage))),
+    // Last: from here on the operator is the chart's.
+    beside("chart-author", |stage| Box::pin(chart::author(stage))),
+    beside("chart-guard", |stage| Box::pin(chart::guard(stage))),
+    beside("attached", |stage| Box::pin(attached::all(stage))),
+    beside("chart", |stage| Box::pin(chart::whole(stage))),
+];
+
+/// Each on a cluster of its own, side by side.
+const LANES: [&[Scenario]; 2] = [GROUPS, CONTROL];
+
+fn all() -> impl Iterator<Item = &'static Scenario> {
+    LANES.into_iter().flatten()
 }
 
+impl Options {
+    /// Whether a scenario is to run.
+    fn picks(&self, scenario: &Scenario) -> bool {
+        let mut only = self.only.iter();
+        self.only.is_empty() || only.any(|only| scenario.name.contains(only.as_str()))
+    }
+}
+
+/// Waits for a signal that asks this process to end.
 async fn asked_to_end() -> String {
     let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     let mut waits = Vec::new();
@@ -139,43 +146,20 @@ async fn asked_to_end() -> String {
         }
     }
     futures_util::future::select_all(waits).await;
-    "asked to end; the cluster has ended too".to_owned()
+    "asked to end; what was started has ended too".to_owned()
 }
 
-async fn run_all(options: &Options, wanted: &Wanted) -> Result<bool, String> {
-    let begun = Instant::now();
-    let stage = Stage::new(options, wanted).await?;
-    say(&format!("the cluster is up, and the operator works: {:.1} s", seconds(begun)));
-    let chosen = |one: &&Scenario| {
-        options.only.is_empty() || options.only.iter().any(|only| one.name.contains(only.as_str()))
-    };
-    if SCENARIOS.iter().filter(chosen).any(|one| one.name == "at-rest") {
-        stage.at_rest.set(Some(control::rest(&stage).await));
+/// Runs them, on clusters of their own; true if none failed.
+///
+/// # Errors
+/// What this machine lacks, or why there is no cluster.
+pub async fn run(options: &Options) -> Result<bool, String> {
+    let known = |only: &&String| all().any(|one| one.name.contains(only.as_str()));
+    if let Some(unknown) = options.only.iter().find(|only| !known(only)) {
+        let names: Vec<&str> = all().map(|one| one.name).collect();
+        return Err(format!("no scenario is called {unknown}; there are {}", names.join(", ")));
     }
-    let (mut passed, mut failed) = (0, Vec::new());
-    for scenario in SCENARIOS.iter().filter(chosen) {
-        let begun = Instant::now();
-        let ended = (scenario.run)(&stage).await;
-        let name = scenario.name;
-        match ended {
-            Ok(measured) => {
-                passed += 1;
-                say(&format!("ok    {name:<20}{:>6.1} s  {measured}", seconds(begun)));
-            }
-            Err(why) => {
-                failed.push(name);
-                say(&format!("FAIL  {name:<20}{:>6.1} s  {why}", seconds(begun)));
-                say(&stage.told().await);
-            }
-        }
-        stage.clear();
-    }
-    say(&format!("all in {:.0} s", seconds(begun)));
-    if !failed.is_empty() {
-        say(&format!("failed: {}", failed.join(", ")));
-    }
-    say(&format!("{passed} passed, {} failed", failed.len()));
-    Ok(failed.is_empty())
+    lanes::run(options).await
 }
 
 fn seconds(since: Instant) -> f64 {

@@ -61,7 +61,7 @@ impl Stage {
         let came = up(wanted).await?;
         let (instance, binaries) = (came.instance, came.binaries);
         let client = client(&instance, "admin").await?;
-        let links = std::env::temp_dir().join(format!("quorate-{}", std::process::id()));
+        let links = std::env::temp_dir().join(format!("quorate-{}", instance.name));
         std::fs::create_dir_all(&links).map_err(|e| format!("{}: {e}", links.display()))?;
         let start = Start {
             program: options.operator.clone(),
@@ -275,12 +275,13 @@ impl Stage {
         .await
     }
 
-    /// Starts it again, and the controllers and the scheduler with it: they would look again after
-    /// up to a minute each.
+    /// Starts it again, and with it all that would look for it again after up to a minute only.
     pub(super) async fn start_server(&self) -> Result<(), String> {
         let base = self.instance.dir.parent().ok_or("a cluster has a folder")?.to_owned();
         let name = self.instance.name.clone();
-        for one in ["controller-manager", "scheduler"] {
+        let kubelets = self.instance.node_numbers().map(|node| format!("kubelet-node{node}"));
+        let waits = ["controller-manager", "scheduler"].map(str::to_owned).into_iter();
+        for one in &waits.chain(kubelets).collect::<Vec<_>>() {
             if !process::signal(&self.instance, one, Signal::KILL)? {
                 return Err(format!("the {one} ended before"));
             }

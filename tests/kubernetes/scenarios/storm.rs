@@ -4,12 +4,12 @@
 //! The Lease alone passes: who cannot renew it ends, which other scenarios show.
 
 use super::load::Load;
+use super::proxy::{self, Proxy};
 use super::seconds;
 use super::space::{Space, standalone};
 use super::stage::Stage;
-use crate::up::client;
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
@@ -20,12 +20,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 
 /// Each fault is met so often at least.
 const LEAST: u64 = 3;
-/// Bytes of a request or an answer, at most.
-const BYTES_MAX: usize = 16 << 20;
 /// A watch is cut after a time below this.
 const WATCH_MAX_MS: u64 = 5_000;
 
@@ -101,7 +98,7 @@ impl Storm {
     }
 
     async fn pass(&self, request: Request) -> Result<Response, String> {
-        let (parts, body) = request.into_parts();
+        let (parts, body) = proxy::whole(request).await?;
         let place = parts.uri.to_string();
         let (reads, watches) = (parts.method == Method::GET, place.contains("watch=true"));
         let calm = place.contains("/leases");
@@ -116,21 +113,11 @@ impl Storm {
                 return Ok(status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"));
             }
         }
-        let mut on = http::Request::builder().method(parts.method).uri(place.as_str());
-        for name in [header::ACCEPT, header::CONTENT_TYPE] {
-            if let Some(value) = parts.headers.get(&name) {
-                on = on.header(name, value);
-            }
-        }
-        let body = to_bytes(body, BYTES_MAX).await.map_err(|e| e.to_string())?;
-        let on = on.body(kube::client::Body::from(body)).map_err(|e| e.to_string())?;
-        let answer = self.client.send(on).await.map_err(|e| e.to_string())?;
-        let (parts, body) = answer.into_parts();
-        let body = Body::new(body);
+        let (parts, body) = proxy::forward(&self.client, &parts, body).await?;
         if watches {
             return Ok((parts.status, self.cut(body)).into_response());
         }
-        let mut bytes = to_bytes(body, BYTES_MAX).await.map_err(|e| e.to_string())?;
+        let mut bytes = proxy::bytes(body).await?;
         let done = !calm && parts.status.is_success();
         if reads && done {
             let mut chance = self.chance();
@@ -195,16 +182,12 @@ pub(super) async fn weathered(stage: &Stage) -> Result<String, String> {
     let mut load = Load::start(&space).await?;
     load.keep("demo-0", 20).await?;
     let chance = Mutex::new(Chance { state: boottime_ns(), ..Chance::default() });
-    let client = client(&stage.instance, "operator").await?;
-    let storm = Arc::new(Storm { client, chance });
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
-    let server = listener.local_addr().map_err(|e| e.to_string())?;
-    let router = Router::new().fallback(pass).with_state(Arc::clone(&storm));
-    let serves = tokio::spawn(async move { axum::serve(listener, router).await });
-    stage.through(Some(&format!("http://{server}"))).await?;
+    let storm = Arc::new(Storm { client: proxy::way(stage).await?, chance });
+    let routes = Router::new().fallback(pass).with_state(Arc::clone(&storm));
+    let proxy = Proxy::start(routes).await?;
+    stage.through(Some(&proxy.server)).await?;
     let ran = sizes(&space, &mut load).await;
     let back = stage.through(None).await;
-    serves.abort();
     let told = ran?;
     back?;
     space.settled(3).await?;
