@@ -53,7 +53,8 @@ fn goes_on(store: Memory, life: &Life<Memory>, seed: u64) {
     next.open();
 }
 
-/// A recovery that ends in a power cut of its own.
+/// A recovery that ends in a power cut of its own. A later version that was stopped so is tried
+/// again: the log may have been sealed for it.
 fn interrupted(store: Memory, life: &Life<Memory>, seed: u64) {
     let mut next = Life::after(store, life.model.clone(), seed, Some(seed % 12));
     next.open();
@@ -78,10 +79,14 @@ fn stop_everywhere(name: &str, script: Script, seed: u64, tally: &mut Tally) {
             let place = format!("{name}, seed {seed}, before operation {at} ({kind}), {ending:?}");
             let mut store = store.clone();
             store.end(ending, stopped.as_ref(), at * 31 + seed);
-            tally.recoveries += 2;
+            let mut later = store.clone();
+            later.format_version += 1;
+            tally.recoveries += 4;
             told(&place, || {
-                goes_on(store.clone(), &life, seed);
-                interrupted(store, &life, at * 17 + seed);
+                for store in [store, later] {
+                    goes_on(store.clone(), &life, seed);
+                    interrupted(store, &life, at * 17 + seed);
+                }
             });
         }
     }

@@ -265,6 +265,8 @@ pub trait Disk: Source {
     fn stats(&self) -> Stats;
     /// The length of a new segment in bytes.
     fn segment_bytes(&self) -> u64;
+    /// The version of the format of new segments: the program's own. Later ones are not read.
+    fn format_version(&self) -> u32;
     /// Whether a log was once begun here: then none at all is not a new one.
     fn expects_log(&self) -> bool;
     /// An empty batch, with the memory of one that is complete if there is one.
@@ -312,6 +314,10 @@ impl<D: Disk> Disk for &mut D {
 
     fn segment_bytes(&self) -> u64 {
         D::segment_bytes(self)
+    }
+
+    fn format_version(&self) -> u32 {
+        D::format_version(self)
     }
 
     fn expects_log(&self) -> bool {

@@ -105,9 +105,9 @@ impl Header {
         out.resize(start + narrow(PAGE_BYTES), 0);
     }
 
-    /// Reads the first sector of a segment.
+    /// Reads the first sector of a segment, of a version up to this one.
     #[must_use]
-    pub fn decode(segment: &[u8]) -> HeaderFound {
+    pub fn decode(segment: &[u8], newest: u32) -> HeaderFound {
         let Some(sector) = segment.get(..narrow(SECTOR_BYTES)) else {
             return HeaderFound::Damaged;
         };
@@ -119,7 +119,7 @@ impl Header {
             return HeaderFound::Damaged;
         }
         let version = u32_at(sector, 8);
-        if !(1..=newest_version()).contains(&version) {
+        if !(1..=newest).contains(&version) {
             return HeaderFound::Version(version);
         }
         let (term, vote) = hard_state_at(sector, 48);

@@ -5,6 +5,7 @@
 
 use super::directory::{Directory, Writer};
 use super::disk::{Batch, Completion, Disk, FileName, Job, Progress, Source, Stats};
+use super::format::newest_version;
 use super::worker::{self, Shared};
 use std::io;
 use std::path::Path;
@@ -121,6 +122,10 @@ impl Disk for FsDisk {
 
     fn segment_bytes(&self) -> u64 {
         self.options.segment_bytes
+    }
+
+    fn format_version(&self) -> u32 {
+        newest_version()
     }
 
     fn expects_log(&self) -> bool {

@@ -39,7 +39,8 @@ pub fn inspect(
     }
     let has_log = identity.is_some_and(|identity| identity.has_log);
     let expected = if has_log { Expected::Yes } else { Expected::No };
-    let found = survey(&directory, member, expected).map_err(io::Error::other)?;
+    let found = survey(&directory, member, expected, format::newest_version());
+    let found = found.map_err(io::Error::other)?;
     show_verdict(&found, out)
 }
 
@@ -101,7 +102,7 @@ fn files(directory: &Directory, out: &mut dyn Write) -> io::Result<(Vec<u64>, Ve
 }
 
 fn member_of(directory: &Directory, number: u64) -> Option<MemberId> {
-    match Header::decode(&directory.read(FileName::Log(number)).ok()?) {
+    match header(&directory.read(FileName::Log(number)).ok()?) {
         HeaderFound::Valid(header) => Some(header.member),
         _ => None,
     }
@@ -124,6 +125,10 @@ fn show_snapshot(
     }
 }
 
+fn header(segment: &[u8]) -> HeaderFound {
+    Header::decode(segment, format::newest_version())
+}
+
 fn show_segment(
     directory: &Directory,
     number: u64,
@@ -132,7 +137,7 @@ fn show_segment(
 ) -> io::Result<()> {
     let file = FileName::Log(number);
     let segment = directory.read(file)?;
-    let header = match Header::decode(&segment) {
+    let header = match header(&segment) {
         HeaderFound::Zero => return writeln!(out, "{file}: not begun"),
         HeaderFound::Damaged => return writeln!(out, "{file}: DAMAGED: its header does not read"),
         HeaderFound::Version(version) => {

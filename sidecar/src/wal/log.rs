@@ -240,7 +240,7 @@ impl<D: Disk> Wal<D> {
             self.sealed.push_back(Sealed { number, bytes, highest, after: self.submitted });
         }
         let header = Header {
-            version: format::newest_version(),
+            version: self.disk.format_version(),
             number,
             bytes: self.disk.segment_bytes(),
             member: self.member,

@@ -52,7 +52,7 @@ impl<D: Disk> Wal<D> {
     /// The operating system's refusals. A damaged log is no error but [`Verdict::Unfit`].
     pub fn open(disk: D, member: MemberId) -> Result<(Wal<D>, Recovered), OpenError> {
         let expected = if disk.expects_log() { Expected::Yes } else { Expected::No };
-        let mut found = survey(&disk, member, expected)?;
+        let mut found = survey(&disk, member, expected, disk.format_version())?;
         let mut wal = Wal::new(disk, member);
         let verdict = match found.decision {
             Decision::Unfit(what) => {
@@ -136,7 +136,7 @@ impl<D: Disk> Wal<D> {
         let room = wide(4 * (format::RECORD_BYTES + 32)) + format::SEAL_BYTES;
         let begins = next == 1 || self.tail.sealed;
         // A segment is of one version throughout.
-        let older = !begins && self.tail.version != format::newest_version();
+        let older = !begins && self.tail.version != self.disk.format_version();
         let needed = begins || older || self.tail.offset + room > self.tail.bytes;
         if needed && !ready {
             self.disk.run(&prepared(next, 0, self.spares.pop(), self.disk.segment_bytes()))?;

@@ -7,7 +7,7 @@ use super::disk::{
     Batch, Disk, FileName, Job, JobKind, Op, Progress, Source, Stats, begins_anew, is_full, merge,
     wide,
 };
-use super::format::SECTOR_BYTES;
+use super::format::{SECTOR_BYTES, newest_version};
 use super::sim_files::{Files, mix};
 use quorate_raft::{IoSeq, Time};
 use std::collections::VecDeque;
@@ -552,6 +552,10 @@ impl Disk for SimDisk {
 
     fn segment_bytes(&self) -> u64 {
         self.segment_bytes
+    }
+
+    fn format_version(&self) -> u32 {
+        newest_version()
     }
 
     fn expects_log(&self) -> bool {

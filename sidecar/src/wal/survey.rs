@@ -61,9 +61,10 @@ pub struct Survey {
     pub spares: Vec<u64>,
     /// All files in the making.
     pub drafts: Vec<u64>,
+    newest: u32,
 }
 
-/// Reads everything.
+/// Reads everything, of versions of the format up to `newest`.
 ///
 /// # Errors
 /// Only the operating system's; whatever the files hold is an answer.
@@ -71,8 +72,9 @@ pub fn survey(
     source: &impl Source,
     member: MemberId,
     expected: Expected,
+    newest: u32,
 ) -> Result<Survey, OpenError> {
-    let mut survey = Survey::new(expected);
+    let mut survey = Survey::new(expected, newest);
     let logs = survey.names(source)?;
     survey.segments(source, member, &logs)?;
     survey.newest_snapshot(source, member)?;
@@ -82,7 +84,7 @@ pub fn survey(
 }
 
 impl Survey {
-    fn new(expected: Expected) -> Survey {
+    fn new(expected: Expected, newest: u32) -> Survey {
         Survey {
             situation: Situation {
                 files: Files::None,
@@ -105,6 +107,7 @@ impl Survey {
             snapshots: Vec::new(),
             spares: Vec::new(),
             drafts: Vec::new(),
+            newest,
         }
     }
 
@@ -170,7 +173,7 @@ impl Survey {
     }
 
     fn segment(&mut self, segment: &[u8], number: u64, member: MemberId) {
-        let found = Header::decode(segment);
+        let found = Header::decode(segment, self.newest);
         if found == HeaderFound::Zero && !has_marks(segment) {
             self.unbegun.push(number);
             return;

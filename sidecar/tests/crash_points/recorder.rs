@@ -245,6 +245,10 @@ impl<S: Store> Disk for Handle<S> {
         self.0.borrow().store.segment_bytes()
     }
 
+    fn format_version(&self) -> u32 {
+        self.0.borrow().store.format_version()
+    }
+
     fn expects_log(&self) -> bool {
         false
     }

@@ -16,6 +16,7 @@ pub const SCRIPTS: &[(&str, Script, u64)] = &[
     ("kills and power cuts", kills, 3),
     ("entries that fill half a segment", large, 1),
     ("segments of another length", other_lengths, 2),
+    ("later versions of the format", other_versions, 2),
     ("anything", anything, 6),
 ];
 
@@ -170,6 +171,24 @@ fn other_lengths(life: &mut Life<Memory>) {
             life.steps(steps);
         }
         life.kill(Ending::Lost);
+    }
+    life.open();
+}
+
+/// Each life is of a later version of the product, and old segments are recycled.
+fn other_versions(life: &mut Life<Memory>) {
+    for version in 1..5 {
+        life.disk.with(|recorder| recorder.store.format_version = version);
+        life.open();
+        life.append(7, 350);
+        life.vote(Some(u128::from(version)));
+        if version % 2 == 0 {
+            life.compact(2);
+        }
+        let steps = life.random.below(9);
+        life.steps(steps);
+        life.append(1, 10);
+        life.kill(if version % 2 == 0 { Ending::Lost } else { Ending::Torn });
     }
     life.open();
 }

@@ -33,6 +33,9 @@ pub trait Store: Source {
     fn apply(&mut self, op: Op, bytes: &[u8]) -> io::Result<()>;
 
     fn segment_bytes(&self) -> u64;
+
+    /// The version of the format of new segments.
+    fn format_version(&self) -> u32;
 }
 
 #[derive(Clone, Default)]
@@ -100,6 +103,7 @@ type Names = BTreeMap<FileName, usize>;
 #[derive(Clone, Default)]
 pub struct Memory {
     pub segment_bytes: u64,
+    pub format_version: u32,
     files: Vec<File>,
     names: Names,
     synced_names: Names,
@@ -109,7 +113,7 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(segment_bytes: u64) -> Memory {
-        Memory { segment_bytes, ..Memory::default() }
+        Memory { segment_bytes, format_version: 1, ..Memory::default() }
     }
 
     /// The end of a life, before or in the middle of `interrupted`.
@@ -221,6 +225,10 @@ impl Store for Memory {
     fn segment_bytes(&self) -> u64 {
         self.segment_bytes
     }
+
+    fn format_version(&self) -> u32 {
+        self.format_version
+    }
 }
 
 /// A real directory, through the product's own disk: each operation a batch of its own.
@@ -263,5 +271,9 @@ impl Store for Real {
 
     fn segment_bytes(&self) -> u64 {
         self.disk.segment_bytes()
+    }
+
+    fn format_version(&self) -> u32 {
+        self.disk.format_version()
     }
 }
