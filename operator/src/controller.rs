@@ -23,15 +23,19 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Client, Resource as _, ResourceExt as _};
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// A resource at rest is looked at again after this, without any sign.
 const REST: Duration = Duration::from_secs(30);
 /// Something is on its way.
-const AWAIT: Duration = Duration::from_millis(500);
+const AWAIT: Duration = Duration::from_secs(1);
+/// Soon after a step: a member has the log, or a joint configuration is left, within moments.
+const AWAIT_SOON: Duration = Duration::from_millis(200);
+const SOON: Duration = Duration::from_secs(10);
 /// After a step: what comes next may be possible at once.
 const NEXT: Duration = Duration::from_millis(50);
 /// After a failure, or where only somebody else can help.
@@ -78,6 +82,15 @@ struct Shared {
     report: fn(String),
     follow: Follow,
     health: Health,
+    /// When something was done last, by resource.
+    acted: Mutex<HashMap<ObjectRef<RaftCluster>, Instant>>,
+}
+
+impl Shared {
+    fn acted(&self) -> MutexGuard<'_, HashMap<ObjectRef<RaftCluster>, Instant>> {
+        // Nothing panics while it is held.
+        self.acted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Works until `end` comes, in these namespaces; none: in all. Passes are counted in `health`.
@@ -92,8 +105,8 @@ pub async fn run(
     let reporter = Reporter { controller: "quorate-operator".to_owned(), instance: None };
     let recorder = Recorder::new(client.clone(), reporter);
     let follow = Follow::default();
-    let shared = Shared { context, recorder, report, follow: follow.clone(), health };
-    let shared = Arc::new(shared);
+    let (looked, acted) = (follow.clone(), Mutex::default());
+    let shared = Arc::new(Shared { context, recorder, report, follow: looked, health, acted });
     let scopes: Vec<Option<&str>> = match namespaces {
         [] => vec![None],
         some => some.iter().map(|name| Some(name.as_str())).collect(),
@@ -174,6 +187,7 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     let Some(resource) = api.get_opt(&resource.name_any()).await? else {
         shared.context.forget(&namespace, &resource.name_any());
         shared.follow.forget(&ObjectRef::from_obj(&*resource));
+        shared.acted().remove(&ObjectRef::from_obj(&*resource));
         return Ok(Action::await_change());
     };
     if resource.metadata.deletion_timestamp.is_some() {
@@ -200,11 +214,18 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
         publish(&shared, &resource, EventType::Warning, "StepFailed", &failed.0).await;
         return Err(failed);
     }
+    let key = ObjectRef::from_obj(&resource);
     Ok(Action::requeue(match plan.step {
         Step::Rest => REST,
-        Step::Await => AWAIT,
+        Step::Await => {
+            let acted = shared.acted().get(&key).is_some_and(|at| at.elapsed() < SOON);
+            if acted { AWAIT_SOON } else { AWAIT }
+        }
         Step::Blocked => AGAIN,
-        _ => NEXT,
+        _ => {
+            shared.acted().insert(key, Instant::now());
+            NEXT
+        }
     }))
 }
 

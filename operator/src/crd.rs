@@ -57,6 +57,11 @@ pub const NAME_BYTES_MAX: usize = 40;
             none"),
     validation = Rule::new("self.mode == oldSelf.mode")
         .message("mode is fixed for life; make another RaftCluster"),
+    validation = Rule::new("has(self.volumeClaimTemplates) == has(oldSelf.volumeClaimTemplates) && \
+        (!has(self.volumeClaimTemplates) || \
+        self.volumeClaimTemplates == oldSelf.volumeClaimTemplates)")
+        .message("volumeClaimTemplates is fixed for life; patch the PersistentVolumeClaims \
+            themselves"),
     validation = Rule::new("self.maxVoters in [1, 3, 5, 7]")
         .message("maxVoters is odd, 1, 3, 5 or 7: an even number of voters tolerates no more \
             failures than one less"),
@@ -99,8 +104,8 @@ pub struct RaftClusterSpec {
     /// at /run/quorate and QUORATE_ENDPOINT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplateSpec>,
-    /// Volumes of the application's own, as in a StatefulSet. Fixed at the creation: a later edit
-    /// does nothing; patch the PersistentVolumeClaims themselves.
+    /// Volumes of the application's own, as in a StatefulSet. Fixed for life: patch the
+    /// PersistentVolumeClaims themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub volume_claim_templates: Vec<PersistentVolumeClaim>,

@@ -105,6 +105,7 @@ impl Lane {
         // Whatever happens, the cluster ends.
         let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
         let ran = ran.unwrap_or_else(|_| Err("a scenario panicked".to_owned()));
+        let _beside = runtime.block_on(self.machine.read());
         let ended = down::down(&self.wanted.base, &self.wanted.name);
         let outcome = ran?;
         ended?;

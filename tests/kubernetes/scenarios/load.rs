@@ -21,7 +21,7 @@ const KEPT_TTL_MS: u64 = 600_000;
 /// The machine itself stood still for so long: what is measured meanwhile is not the product's.
 const STALL: Duration = Duration::from_millis(100);
 /// What clients leave the cluster's own processes of this machine.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(4);
 const TICK: Duration = Duration::from_millis(5);
 
 struct Probe {

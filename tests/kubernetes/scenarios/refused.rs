@@ -85,10 +85,20 @@ pub(super) async fn all(stage: &Stage) -> Result<String, String> {
     other["storage"]["size"] = json!("100Mi");
     let other = stage.apply(&object(NAME, &other));
     refused("a smaller size", other, "storage.size can only grow")?;
+    let mut other = standalone(0);
+    other["volumeClaimTemplates"] = json!([{
+        "metadata": {"name": "data"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }]);
+    let other = stage.apply(&object(NAME, &other));
+    refused("another volume", other, "volumeClaimTemplates is fixed for life")?;
     let list = stage.get("/apis/quorate.dev/v1alpha1/namespaces/refused/raftclusters").await?;
     let there = list.and_then(|list| list["items"].as_array().map(Vec::len));
     if there != Some(1) {
         return Err(format!("one was taken, and there are {there:?}"));
     }
-    Ok(format!("{} manifests refused, each with its sentence", BAD.len() + 3))
+    Ok(format!("{} manifests refused, each with its sentence", BAD.len() + 4))
 }

@@ -245,9 +245,9 @@ async fn rest(space: &Space<'_>) -> Result<usize, String> {
 
 fn table(lease: &Came, quorate: &Came) {
     print("");
-    print(&format!("{:<44}{:>14}{:>14}", "", "Lease", "Quorate"));
+    print(&format!("{:<50}{:>12}{:>12}", "", "Lease", "Quorate"));
     let line = |what: &str, of: &dyn Fn(&Came) -> String| {
-        print(&format!("{what:<44}{:>14}{:>14}", of(lease), of(quorate)));
+        print(&format!("{what:<50}{:>12}{:>12}", of(lease), of(quorate)));
     };
     let seconds = |nanos: u64| format!("{} s", milliseconds(nanos / 1_000));
     for fault in FAULTS {
