@@ -232,8 +232,8 @@ impl Context {
             self.put(wanted, &service).await?;
         }
         self.settle_leader(wanted).await?;
-        self.settle_policy(wanted).await?;
-        self.put(wanted, &wanted.config_map()).await
+        self.put(wanted, &wanted.config_map()).await?;
+        self.settle_policy(wanted).await
     }
 
     async fn settle_certificates(&self, wanted: &Wanted<'_>) -> Result<(), String> {
@@ -266,30 +266,21 @@ impl Context {
     }
 
     async fn settle_policy(&self, wanted: &Wanted<'_>) -> Result<(), String> {
-        let live = self.policy(wanted).await.map_err(|e| e.to_string())?;
-        let ours = live.as_ref().is_some_and(|live| is_owned(live, wanted));
-        match wanted.network_policy() {
-            Some(_) if live.is_some() && !ours => Err(format!(
-                "NetworkPolicy {} is not the operator's: give it another name, or set \
-                 spec.networkPolicy to None",
-                wanted.ports()
-            )),
-            Some(policy) => self.put(wanted, &policy).await,
-            None if ours => self.remove::<NetworkPolicy>(&wanted.ports(), wanted).await,
+        if let Some(policy) = wanted.network_policy() {
+            return self.put(wanted, &policy).await;
+        }
+        match self.policy(wanted).await.map_err(|e| e.to_string())? {
+            Some(_) => self.remove::<NetworkPolicy>(&wanted.ports(), wanted).await,
             None => Ok(()),
         }
     }
 
-    /// What limits who reaches the members' ports, whoever made it.
+    /// What limits who reaches the members' ports. Roles that others keep may be of a time before
+    /// there was any: who may not look finds none.
     async fn policy(&self, wanted: &Wanted<'_>) -> Result<Option<NetworkPolicy>, kube::Error> {
         let policies: Api<NetworkPolicy> = self.api(wanted);
         match policies.get_opt(&wanted.ports()).await {
-            // Roles that others keep may be of a time before there were any.
-            Err(kube::Error::Api(refused))
-                if refused.code == 403 && wanted.network_policy().is_none() =>
-            {
-                Ok(None)
-            }
+            Err(kube::Error::Api(refused)) if refused.code == 403 => Ok(None),
             found => found,
         }
     }

@@ -33,7 +33,8 @@ use tokio::sync::mpsc;
 const REST: Duration = Duration::from_secs(30);
 /// Something is on its way.
 const AWAIT: Duration = Duration::from_secs(1);
-/// Soon after a step: a member has the log, or a joint configuration is left, within moments.
+/// Soon after a step, or a change: a member has the log, a joint configuration is left, or somebody
+/// is elected within moments.
 const AWAIT_SOON: Duration = Duration::from_millis(200);
 const SOON: Duration = Duration::from_secs(10);
 /// After a step: what comes next may be possible at once.
@@ -82,11 +83,19 @@ struct Shared {
     report: fn(String),
     follow: Follow,
     health: Health,
-    /// When something was done last, by resource.
+    /// When something was done, or was another than before, by resource.
     acted: Mutex<HashMap<ObjectRef<RaftCluster>, Instant>>,
 }
 
 impl Shared {
+    /// A resource that is gone.
+    fn forget(&self, namespace: &str, name: &str) {
+        let of = ObjectRef::new(name).within(namespace);
+        self.context.forget(namespace, name);
+        self.follow.forget(&of);
+        self.acted().remove(&of);
+    }
+
     fn acted(&self) -> MutexGuard<'_, HashMap<ObjectRef<RaftCluster>, Instant>> {
         // Nothing panics while it is held.
         self.acted.lock().unwrap_or_else(PoisonError::into_inner)
@@ -151,7 +160,7 @@ async fn one(
     let labelled = watcher::Config::default().labels(LABEL_CLUSTER);
     let pods = api::<Pod>(client, namespace);
     let claims = api::<PersistentVolumeClaim>(client, namespace);
-    let report = shared.report;
+    let (report, forgetful) = (shared.report, Arc::clone(&shared));
     Controller::new(api::<RaftCluster>(client, namespace), watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .owns(api::<StatefulSet>(client, namespace), watcher::Config::default())
@@ -162,13 +171,16 @@ async fn one(
         .reconcile_on(futures_util::stream::poll_fn(move |context| woken.poll_recv(context)))
         .graceful_shutdown_on(end)
         .run(counted, |_, _, _| Action::requeue(AGAIN), shared)
-        .for_each(|done| async move {
-            if let Err(error) = done {
+        .for_each(|done| {
+            match done {
                 // A resource that was deleted meanwhile is no failure.
-                if !matches!(error, kube::runtime::controller::Error::ObjectNotFound(_)) {
-                    report(error.to_string());
+                Err(kube::runtime::controller::Error::ObjectNotFound(gone)) => {
+                    forgetful.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
                 }
+                Err(error) => report(error.to_string()),
+                Ok(_) => {}
             }
+            std::future::ready(())
         })
         .await;
 }
@@ -185,9 +197,7 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     let namespace = resource.namespace().unwrap_or_default();
     let api: Api<RaftCluster> = Api::namespaced(shared.context.client.clone(), &namespace);
     let Some(resource) = api.get_opt(&resource.name_any()).await? else {
-        shared.context.forget(&namespace, &resource.name_any());
-        shared.follow.forget(&ObjectRef::from_obj(&*resource));
-        shared.acted().remove(&ObjectRef::from_obj(&*resource));
+        shared.forget(&namespace, &resource.name_any());
         return Ok(Action::await_change());
     };
     if resource.metadata.deletion_timestamp.is_some() {
@@ -201,9 +211,11 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     let plan = plan(&read.observed);
     let told = told(&read.observed, &plan, &wanted.image).map_err(Failed)?;
     let before = resource.status.clone().unwrap_or_default();
+    let key = ObjectRef::from_obj(&resource);
     let resource = if told == before {
         resource.clone()
     } else {
+        shared.acted().insert(key.clone(), Instant::now());
         write(&api, &resource, told, &shared).await?
     };
     announce(&shared, &resource, &before, &plan).await;
@@ -214,7 +226,6 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
         publish(&shared, &resource, EventType::Warning, "StepFailed", &failed.0).await;
         return Err(failed);
     }
-    let key = ObjectRef::from_obj(&resource);
     Ok(Action::requeue(match plan.step {
         Step::Rest => REST,
         Step::Await => {

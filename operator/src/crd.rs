@@ -57,9 +57,8 @@ pub const NAME_BYTES_MAX: usize = 40;
             none"),
     validation = Rule::new("self.mode == oldSelf.mode")
         .message("mode is fixed for life; make another RaftCluster"),
-    validation = Rule::new("has(self.volumeClaimTemplates) == has(oldSelf.volumeClaimTemplates) && \
-        (!has(self.volumeClaimTemplates) || \
-        self.volumeClaimTemplates == oldSelf.volumeClaimTemplates)")
+    validation = Rule::new("(has(self.volumeClaimTemplates) ? self.volumeClaimTemplates : []) == \
+        (has(oldSelf.volumeClaimTemplates) ? oldSelf.volumeClaimTemplates : [])")
         .message("volumeClaimTemplates is fixed for life; patch the PersistentVolumeClaims \
             themselves"),
     validation = Rule::new("self.maxVoters in [1, 3, 5, 7]")

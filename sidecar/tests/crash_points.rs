@@ -51,6 +51,9 @@ fn goes_on(store: Memory, life: &Life<Memory>, seed: u64) {
     next.settle();
     next.kill(Ending::Lost);
     next.open();
+    next.disk.with(|recorder| {
+        assert_eq!(recorder.store.version_in_use(), recorder.store.format_version);
+    });
 }
 
 /// A recovery that ends in a power cut of its own. A later version that was stopped so is tried

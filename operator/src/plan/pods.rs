@@ -59,7 +59,7 @@ fn would_end(o: &Observed) -> Option<String> {
         return None;
     }
     let way = "set spec.replicas to 3 or more until they are replaced; if nobody leads then: \
-               spec.recovery";
+               spec.recovery, or delete the RaftCluster";
     let known = o.configuration().filter(|known| known.index > 0).cloned();
     let known = known
         .unwrap_or_else(|| Configuration { voters: remembered(o), ..Configuration::default() });

@@ -116,6 +116,18 @@ impl Memory {
         Memory { segment_bytes, format_version: 1, ..Memory::default() }
     }
 
+    /// The version of the format of the segment that the log goes on in.
+    pub fn version_in_use(&self) -> u32 {
+        let sector = |file: &FileName| match file {
+            FileName::Log(number) => Some((*number, self.read(*file).expect("it is there"))),
+            _ => None,
+        };
+        let logs: BTreeMap<u64, Vec<u8>> = self.names.keys().filter_map(sector).collect();
+        // The next one is made beside what goes on, and not begun: its version is 0.
+        let version = |bytes: &Vec<u8>| u32::from_le_bytes(bytes[8..12].try_into().unwrap());
+        logs.values().rev().map(version).find(|version| *version > 0).expect("a log is begun")
+    }
+
     /// The end of a life, before or in the middle of `interrupted`.
     pub fn end(&mut self, ending: Ending, interrupted: Option<&(Op, Vec<u8>)>, seed: u64) {
         let mut random = Random(seed);
