@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quorate_cluster::binaries::Binaries;
 use quorate_cluster::instance::Instance;
 use quorate_cluster::scenarios::demo;
+use quorate_cluster::scenarios::demo::elsewhere::{self, Elsewhere};
 use quorate_cluster::up::{Came, Wanted};
 use quorate_cluster::{
     SKIPPED, check, control, down, image, lease, network, process, provision, say, scenarios, up,
@@ -33,7 +34,11 @@ then, while clients at every pod take and return names without pause:
 
 It tells what happens as it happens, ends with a table and the promises, and takes the whole
 cluster away, also after Ctrl-C. It needs Linux with root and Go 1.26 or later; the first time it
-builds Kubernetes, which takes ten minutes.";
+builds Kubernetes, which takes ten minutes.
+
+With --kubeconfig it does what Helm and kubectl can do on a cluster that is there: installs the
+chart, unless an operator is there, applies the example in a namespace of its own, scales, deletes
+pods and a volume, and takes away what it made.";
 const DEMO_END: &str = "\
 What the table measures:
   group gap    the longest time in which clients at some pod that was not broken got nothing done
@@ -116,10 +121,10 @@ struct Built {
     #[arg(long, default_value = "target/kubernetes")]
     dir: PathBuf,
     /// The product's image
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, default_value = "target/quorate-image.tar")]
     image: PathBuf,
     /// The operator, as a program of this machine
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, default_value = "target/release/quorate-operator")]
     operator: PathBuf,
     /// The top of the project
     #[arg(long, hide = true, default_value = ".")]
@@ -145,6 +150,12 @@ struct DemoArgs {
     /// Instead, the same application under a Lease of the API server and under Quorate
     #[arg(long)]
     compare: bool,
+    /// On this cluster instead of one of its own: by Helm and kubectl alone, without touching nodes
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    kubeconfig: Option<PathBuf>,
+    /// The image that its nodes can pull, or have; the chart's own where it is left out
+    #[arg(long, value_name = "REPOSITORY:TAG", requires = "kubeconfig")]
+    image_name: Option<String>,
     /// Plain lines, also on a terminal
     #[arg(long)]
     no_color: bool,
@@ -230,8 +241,16 @@ fn run(verb: Verb) -> Result<ExitCode, String> {
             let color = screen::color_wanted() && !args.no_color;
             let options = args.built.options(Vec::new());
             let (rounds, compare) = (args.rounds.get(), args.compare);
-            let shown = demo::run(&options, demo::Wish { rounds, color, compare });
-            let kept = runtime()?.block_on(shown)?;
+            let kept = match args.kubeconfig {
+                Some(kubeconfig) => {
+                    let to = Elsewhere { kubeconfig, image: args.image_name };
+                    runtime()?.block_on(elsewhere::run(&options, (rounds, color), &to))?
+                }
+                None => {
+                    let wish = demo::Wish { rounds, color, compare };
+                    runtime()?.block_on(demo::run(&options, wish))?
+                }
+            };
             return Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Verb::Lease { pod } => runtime()?.block_on(lease::elect(&pod))?,

@@ -48,7 +48,10 @@ pub fn demo(args: &[&str]) -> Result<ExitCode, String> {
     let mut command = Command::new(&program);
     command.arg("demo").args(args);
     if !asks_for_help(args) {
-        add_product(&program, &mut command)?;
+        // Nodes of somebody's own cluster pull their image.
+        if !args.iter().any(|arg| arg.starts_with("--kubeconfig")) {
+            add_product(&program, &mut command)?;
+        }
         if !args.iter().any(is_dir) {
             command.arg("--dir").arg(cargo::target_dir()?.join("kubernetes"));
         }

@@ -52,6 +52,19 @@ impl Leaders {
         self.terms.range(before + 1..).map(|(_, term)| term.clone()).collect()
     }
 
+    /// Takes in lines of a pod, as `kubectl logs --timestamps` gives them, at times again; gives
+    /// the leaders that are new.
+    pub(super) fn hear(&mut self, text: &str, pod: &str) -> Vec<Term> {
+        let before = self.terms.keys().next_back().copied().unwrap_or(0);
+        text.lines().filter_map(parse).for_each(|(at, token)| self.add(at, token, pod));
+        self.terms.range(before + 1..).map(|(_, term)| term.clone()).collect()
+    }
+
+    /// The last line under a token, in ns since 1970.
+    pub(super) fn last_of(&self, token: u64) -> u64 {
+        self.terms.get(&token).map_or(0, |term| term.last)
+    }
+
     /// One that cannot be read just went with its pod.
     fn file(&mut self, path: &Path, pod: &str) {
         let from = self.read.get(path).copied().unwrap_or(0);

@@ -4,6 +4,7 @@
 //! type; only processes and links are broken from outside.
 
 mod compare;
+pub mod elsewhere;
 mod leaders;
 mod news;
 mod show;
