@@ -124,7 +124,8 @@ impl Memory {
         };
         let logs: BTreeMap<u64, Vec<u8>> = self.names.keys().filter_map(sector).collect();
         // The next one is made beside what goes on, and not begun: its version is 0.
-        let version = |bytes: &Vec<u8>| u32::from_le_bytes(bytes[8..12].try_into().unwrap());
+        let version =
+            |bytes: &Vec<u8>| u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"));
         logs.values().rev().map(version).find(|version| *version > 0).expect("a log is begun")
     }
 
