@@ -44,19 +44,20 @@ impl World {
         self.note(format!("edit: {replicas} of {most}, {template_hash}, {image}, {}", spec.paused));
     }
 
+    /// Whether a disk is there when all pods have stopped, and can be counted on.
+    pub fn lasts(&self, id: &Identity) -> bool {
+        let kept = |claim: &Claim| claim.disk == Some(*id) && !claim.deleting;
+        self.claims.values().any(kept) && self.group.intact(id)
+    }
+
     /// Whether no majority would be left if all stopped now, and that does not show.
     fn hides_a_loss(&self) -> bool {
-        let intact = |id: &Identity| self.group.disks.get(id).is_some_and(|disk| disk.intact());
-        let lasts = |id: &&Identity| {
-            let kept = |claim: &Claim| claim.disk == Some(**id) && !claim.deleting;
-            self.claims.values().any(kept) && intact(id)
-        };
         // That a disk lost something is known to a leader, and that it is of no use to itself.
         let told = |id: &Identity| self.group.led().is_some() && self.group.up.contains(id);
-        let untold = |id: Identity| !intact(&id) && !told(&id);
+        let untold = |id: Identity| !self.group.intact(&id) && !told(&id);
         let hidden = self.claims.values().any(|claim| claim.disk.is_some_and(untold));
         let fewer = |half: &BTreeMap<Identity, String>| {
-            !half.is_empty() && half.keys().filter(lasts).count() * 2 <= half.len()
+            !half.is_empty() && half.keys().filter(|id| self.lasts(id)).count() * 2 <= half.len()
         };
         let all = self.group.possible();
         hidden && all.iter().any(|known| fewer(&known.voters) || fewer(&known.outgoing))

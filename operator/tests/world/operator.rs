@@ -2,7 +2,7 @@
 //! that a step carries is looked at, as they would, and what must never come of a step is checked.
 
 use crate::kube::BAD_IMAGE;
-use crate::raft::{Disk, Entry, SCALE};
+use crate::raft::{Entry, SCALE};
 use crate::world::{Seen, StatefulSet, World};
 use quorate_operator::crd::Birth;
 use quorate_operator::observed::{Budget, Configuration, Identity, Observed, Ordinal, Pull};
@@ -174,12 +174,7 @@ impl World {
             let halves = [&known.voters, &known.outgoing];
             let born = self.cluster.status.birth.as_ref().is_some_and(|birth| birth.confirmed);
             for half in halves.into_iter().filter(|_| replicas == 0 && fresh && born) {
-                let lasts = |id: &&Identity| {
-                    let claim = self.claims.values().find(|claim| claim.disk == Some(**id));
-                    let disk = self.group.disks.get(*id);
-                    claim.is_some_and(|claim| !claim.deleting) && disk.is_some_and(Disk::intact)
-                };
-                let left = half.keys().filter(lasts).count();
+                let left = half.keys().filter(|id| self.lasts(id)).count();
                 assert!(half.is_empty() || left * 2 > half.len(), "stopped, and never to start");
             }
         }
@@ -237,8 +232,7 @@ impl World {
             stays && disk.is_some_and(|disk| disk.intact()) && Some(**other) != id
         };
         // One whose disk lost something counts for nothing before, too.
-        let intact = |id: &Identity| self.group.disks.get(id).is_some_and(Disk::intact);
-        let worked = id.is_some_and(|id| self.group.up.contains(&id) && intact(&id));
+        let worked = id.is_some_and(|id| self.group.up.contains(&id) && self.group.intact(&id));
         let halves = [&known.voters, &known.outgoing];
         for half in halves.into_iter().filter(|half| half.len() > 1 && worked) {
             let touched = half.keys().any(|other| Some(*other) == id);

@@ -87,6 +87,11 @@ fn both(of: &Configuration, has: impl Fn(&Identity) -> bool) -> bool {
 }
 
 impl Group {
+    /// Whether a disk is there, and can be counted on.
+    pub fn intact(&self, id: &Identity) -> bool {
+        self.disks.get(id).is_some_and(Disk::intact)
+    }
+
     fn can(&self, id: &Identity, cluster: Option<Identity>) -> bool {
         let disk = self.disks.get(id);
         self.up.contains(id) && disk.is_some_and(|disk| disk.intact() && disk.cluster == cluster)

@@ -313,25 +313,28 @@ async fn changes(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String
     Ok(())
 }
 
+/// Waits until these objects are there, or none of them is.
+async fn there(space: &Space<'_>, objects: &[&str], wanted: bool) -> Result<(), String> {
+    until("what was asked for comes and goes", PATIENCE, async || {
+        let words = [&["get"], objects, &["--ignore-not-found", "-o", "name"]].concat();
+        let found = space.kubectl(&words)?;
+        let count = if wanted { objects.len() } else { 0 };
+        if found.lines().count() == count { Ok(()) } else { Err(format!("found {found:?}")) }
+    })
+    .await
+}
+
 /// A Service of the leader, for a while.
 async fn routed(
     space: &Space<'_>,
     patch: impl Fn(serde_json::Value) -> Result<String, String>,
 ) -> Result<(), String> {
-    let there = async |wanted: bool| {
-        until("the leader's Service comes and goes", PATIENCE, async || {
-            let objects = ["get", "service/demo-leader", "endpointslice/demo-leader"];
-            let words = [&objects[..], &["--ignore-not-found", "-o", "name"]].concat();
-            let found = space.kubectl(&words)?.lines().count();
-            if found == if wanted { 2 } else { 0 } { Ok(()) } else { Err(format!("{found}")) }
-        })
-        .await
-    };
+    let objects = ["service/demo-leader", "endpointslice/demo-leader"];
     let service = json!({"election": "demo", "ports": [{"port": 80}]});
     patch(json!({"op": "add", "path": "/spec/leaderService", "value": service}))?;
-    there(true).await?;
+    there(space, &objects, true).await?;
     patch(json!({"op": "remove", "path": "/spec/leaderService"}))?;
-    there(false).await?;
+    there(space, &objects, false).await?;
     space.settled(3).await
 }
 
@@ -341,22 +344,12 @@ async fn limited(
     space: &Space<'_>,
     patch: impl Fn(serde_json::Value) -> Result<String, String>,
 ) -> Result<(), String> {
-    let there = async |wanted: bool| {
-        until("the NetworkPolicy comes and goes", PATIENCE, async || {
-            let words = ["get", "networkpolicy", "demo-ports", "--ignore-not-found", "-o", "name"];
-            let found = space.kubectl(&words)?;
-            if found.is_empty() == wanted { Err(format!("found {found:?}")) } else { Ok(()) }
-        })
-        .await
-    };
-    let policy =
-        |policy: &str| patch(json!({"op": "add", "path": "/spec/networkPolicy", "value": policy}));
-    policy("PortsOnly")?;
-    there(true).await?;
-    space.settled(3).await?;
-    policy("None")?;
-    there(false).await?;
-    space.settled(3).await
+    for (access, wanted) in [("PortsOnly", true), ("None", false)] {
+        patch(json!({"op": "add", "path": "/spec/networkPolicy", "value": access}))?;
+        there(space, &["networkpolicy/demo-ports"], wanted).await?;
+        space.settled(3).await?;
+    }
+    Ok(())
 }
 
 /// Without an operator the pods go on, and elect; the next one takes them over.

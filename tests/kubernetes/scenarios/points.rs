@@ -3,7 +3,7 @@
 //! answer back until the operator is gone.
 
 use super::load::Load;
-use super::proxy::{self, Proxy};
+use super::proxy;
 use super::seconds;
 use super::space::{PATIENCE, Space, standalone, until};
 use super::stage::Stage;
@@ -108,9 +108,7 @@ pub(super) async fn killed(stage: &Stage) -> Result<String, String> {
     let client = proxy::way(stage).await?;
     let ambush = Arc::new(Ambush { client, next: Mutex::default(), met });
     let routes = Router::new().fallback(pass).with_state(Arc::clone(&ambush));
-    let proxy = Proxy::start(routes).await?;
-    stage.through(Some(&proxy.server)).await?;
-    let ran = async {
+    let work = async {
         let mut told = Vec::new();
         for (size, points) in [(5, GROWING), (3, SHRINKING)] {
             let doomed: Vec<String> = (size..5).map(|at| format!("demo-{at}")).collect();
@@ -137,11 +135,8 @@ pub(super) async fn killed(stage: &Stage) -> Result<String, String> {
             load.follow().await?;
         }
         Ok::<_, String>(told.join("; "))
-    }
-    .await;
-    let back = stage.through(None).await;
-    let told = ran?;
-    back?;
+    };
+    let told = proxy::between(stage, routes, work).await?;
     let checked = load.finish().await?;
     Ok(format!("{told}; {checked} acknowledged, 0 failed, 0 lost"))
 }

@@ -10,32 +10,29 @@ use http::request::Parts;
 use http::response;
 use kube::Client;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 /// Bytes of a request or an answer, at most.
 const BYTES_MAX: usize = 16 << 20;
 
-/// See the module; it ends when it is dropped.
-pub(super) struct Proxy {
-    /// Where it is reached.
-    pub(super) server: String,
-    serves: JoinHandle<std::io::Result<()>>,
-}
-
-impl Proxy {
-    /// Answers as these routes do.
-    pub(super) async fn start(routes: Router) -> Result<Proxy, String> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
-        let server = listener.local_addr().map_err(|e| e.to_string())?;
-        let serves = tokio::spawn(async move { axum::serve(listener, routes).await });
-        Ok(Proxy { server: format!("http://{server}"), serves })
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.serves.abort();
-    }
+/// Does something while the operator's way is through what answers by `routes`; afterwards it has
+/// its own again.
+pub(super) async fn between<T>(
+    stage: &Stage,
+    routes: Router,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
+    let server = listener.local_addr().map_err(|e| e.to_string())?;
+    let serves = tokio::spawn(async move { axum::serve(listener, routes).await });
+    let ran = match stage.through(Some(&format!("http://{server}"))).await {
+        Ok(()) => work.await,
+        Err(why) => Err(why),
+    };
+    let back = stage.through(None).await;
+    serves.abort();
+    let ran = ran?;
+    back?;
+    Ok(ran)
 }
 
 /// The way to the API server, with the operator's rights.

@@ -4,7 +4,7 @@
 //! The Lease alone passes: who cannot renew it ends, which other scenarios show.
 
 use super::load::Load;
-use super::proxy::{self, Proxy};
+use super::proxy;
 use super::seconds;
 use super::space::{Space, standalone};
 use super::stage::Stage;
@@ -184,12 +184,7 @@ pub(super) async fn weathered(stage: &Stage) -> Result<String, String> {
     let chance = Mutex::new(Chance { state: boottime_ns(), ..Chance::default() });
     let storm = Arc::new(Storm { client: proxy::way(stage).await?, chance });
     let routes = Router::new().fallback(pass).with_state(Arc::clone(&storm));
-    let proxy = Proxy::start(routes).await?;
-    stage.through(Some(&proxy.server)).await?;
-    let ran = sizes(&space, &mut load).await;
-    let back = stage.through(None).await;
-    let told = ran?;
-    back?;
+    let told = proxy::between(stage, routes, sizes(&space, &mut load)).await?;
     space.settled(3).await?;
     let met = storm.met()?;
     let checked = load.finish().await?;

@@ -7,9 +7,10 @@
 use super::super::space::{NAME, holds, until};
 use super::super::{Options, asked_to_end};
 use super::leaders::{Leaders, Term};
+use super::measured::Measured;
 use crate::binaries::Binaries;
-use crate::host::text;
-use quorate_load::screen::{Row, Screen};
+use crate::host::{self, text};
+use quorate_load::screen::Screen;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ struct There<'a> {
     kubectl: PathBuf,
     helm: PathBuf,
     leaders: RefCell<Leaders>,
-    measured: RefCell<Vec<(&'static str, &'static str, Vec<u64>)>>,
+    measured: RefCell<Measured>,
 }
 
 /// Shows it there; true if every promise was kept.
@@ -94,9 +95,7 @@ pub async fn run(
 
 /// The user's own, or one that is built here.
 fn program(name: &str) -> Result<PathBuf, String> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders).map(|dir| dir.join(name)).find(|at| at.is_file());
-    found.map_or_else(|| Binaries::ready()?.path(name), Ok)
+    host::find(name).map_or_else(|| Binaries::ready()?.path(name), Ok)
 }
 
 impl There<'_> {
@@ -223,14 +222,6 @@ impl There<'_> {
         .await
     }
 
-    fn add(&self, what: &'static str, measure: &'static str, nanos: u64) {
-        let mut measured = self.measured.borrow_mut();
-        match measured.iter_mut().find(|(w, m, _)| (*w, *m) == (what, measure)) {
-            Some((_, _, values)) => values.push(nanos),
-            None => measured.push((what, measure, vec![nanos])),
-        }
-    }
-
     /// Does something, and measures until all is well again.
     async fn step(&self, what: &'static str, replicas: u64, words: &[&str]) -> Result<(), String> {
         self.screen.fault(what);
@@ -238,7 +229,7 @@ impl There<'_> {
         self.within(words)?;
         self.ready(replicas).await?;
         let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.add(what, READY, took);
+        self.measured.borrow_mut().add(what, READY, took);
         Ok(())
     }
 
@@ -255,17 +246,8 @@ impl There<'_> {
         for _ in 0..rounds {
             self.round().await?;
         }
-        let measured = self.measured.borrow();
-        let rows = measured.iter().filter_map(|(what, measure, of)| Row::of(what, measure, of));
-        self.screen.table(&rows.collect::<Vec<_>>());
-        let judged = self.leaders.borrow().judge();
-        match &judged {
-            Ok((leaders, lines)) => self.screen.kept(&format!(
-                "one leader at a time, tokens only rise: {leaders} leaders, {lines} lines of theirs"
-            )),
-            Err(why) => self.screen.broken(why),
-        }
-        Ok(judged.is_ok())
+        self.screen.table(&self.measured.borrow().rows());
+        Ok(self.leaders.borrow().tell(&self.screen))
     }
 
     async fn round(&self) -> Result<(), String> {
@@ -278,7 +260,7 @@ impl There<'_> {
         let after = self.led(before.token).await?;
         // Of the former, what was printed after it was looked at last, too.
         let last = self.leaders.borrow().last_of(before.token);
-        self.add(what, NEXT, after.first.saturating_sub(last));
+        self.measured.borrow_mut().add(what, NEXT, after.first.saturating_sub(last));
         let claim = format!("quorate-log-{}", after.pod);
         self.within(&["delete", "pvc", &claim, "--wait=false"])?;
         let words = ["delete", "pod", &after.pod, "--wait=false"];

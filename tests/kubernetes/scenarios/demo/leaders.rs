@@ -4,6 +4,7 @@
 //! pod that ended goes.
 
 use super::super::space::Space;
+use quorate_load::screen::Screen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -117,8 +118,20 @@ impl Leaders {
         self.terms.len()
     }
 
+    /// Says whether there was one at a time; true if so.
+    pub(super) fn tell(&self, screen: &Screen) -> bool {
+        let judged = self.judge();
+        match &judged {
+            Ok((leaders, lines)) => screen.kept(&format!(
+                "one leader at a time, tokens only rise: {leaders} leaders, {lines} lines of theirs"
+            )),
+            Err(why) => screen.broken(why),
+        }
+        judged.is_ok()
+    }
+
     /// One at a time, under tokens that rise. Gives how many there were, and their lines.
-    pub(super) fn judge(&self) -> Result<(usize, usize), String> {
+    fn judge(&self) -> Result<(usize, usize), String> {
         let terms: Vec<&Term> = self.terms.values().collect();
         for pair in terms.windows(2) {
             let (before, after) = (pair[0], pair[1]);

@@ -6,6 +6,7 @@
 mod compare;
 pub mod elsewhere;
 mod leaders;
+mod measured;
 mod news;
 mod show;
 
@@ -108,14 +109,7 @@ async fn break_things(
     }
     let (rows, acknowledged) = show.finish().await;
     screen.table(&rows);
-    let led = leaders.borrow().judge();
-    let kept = led.is_ok() && acknowledged.is_ok();
-    match led {
-        Ok((leaders, lines)) => screen.kept(&format!(
-            "one leader at a time, tokens only rise: {leaders} leaders, {lines} lines of theirs"
-        )),
-        Err(why) => screen.broken(&why),
-    }
+    let kept = leaders.borrow().tell(&screen) && acknowledged.is_ok();
     match acknowledged {
         Ok(count) => screen.kept(&format!(
             "nothing acknowledged was lost, no two holders: {count} grants and releases checked"

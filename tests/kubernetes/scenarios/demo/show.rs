@@ -4,6 +4,7 @@ use super::super::faults::kill_leader;
 use super::super::load::Load;
 use super::super::space::{PATIENCE, Pod, Space, application_of, kill, until};
 use super::leaders::{self, Leaders, Term};
+use super::measured::Measured;
 use crate::network;
 use quorate_load::boottime_ns;
 use quorate_load::screen::{Row, Screen};
@@ -25,7 +26,7 @@ pub(super) struct Show<'a> {
     pub(super) space: &'a Space<'a>,
     pub(super) leaders: &'a RefCell<Leaders>,
     load: Load<'a>,
-    measured: Vec<(&'static str, &'static str, Vec<u64>)>,
+    measured: Measured,
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -41,20 +42,7 @@ impl<'a> Show<'a> {
     ) -> Result<Show<'a>, String> {
         let mut load = Load::start(space).await?;
         load.keep("demo-0", 20).await?;
-        Ok(Show { screen, space, leaders, load, measured: Vec::new() })
-    }
-
-    fn add(&mut self, fault: &'static str, measure: &'static str, value: u64) {
-        let row = self.measured.iter_mut().find(|(f, m, _)| (*f, *m) == (fault, measure));
-        match row {
-            Some((_, _, values)) => values.push(value),
-            None => {
-                // Rows of one fault stand together.
-                let same = self.measured.iter().rposition(|(f, ..)| *f == fault);
-                let place = same.map_or(self.measured.len(), |last| last + 1);
-                self.measured.insert(place, (fault, measure, vec![value]));
-            }
-        }
+        Ok(Show { screen, space, leaders, load, measured: Measured::default() })
     }
 
     /// One of each fault.
@@ -103,8 +91,8 @@ impl<'a> Show<'a> {
         let next = self.next(&term, at).await?;
         self.space.settled(3).await?;
         self.load.succeed().await?;
-        self.add(fault, GAP, self.load.gap(from, &[]));
-        self.add(fault, NEXT, next);
+        self.measured.add(fault, GAP, self.load.gap(from, &[]));
+        self.measured.add(fault, NEXT, next);
         self.calm().await
     }
 
@@ -124,9 +112,9 @@ impl<'a> Show<'a> {
         self.space.settled(3).await?;
         let took = nanos(begun.elapsed());
         self.load.succeed().await?;
-        self.add(fault, GAP, self.load.gap(from, &[name]));
-        self.add(fault, NEXT, next);
-        self.add(fault, READY, took);
+        self.measured.add(fault, GAP, self.load.gap(from, &[name]));
+        self.measured.add(fault, NEXT, next);
+        self.measured.add(fault, READY, took);
         self.calm().await
     }
 
@@ -135,7 +123,7 @@ impl<'a> Show<'a> {
         let killed = format!("the sidecar of {leader}, the Raft leader, is killed -9");
         self.screen.fault(&killed);
         let (_, gap) = kill_leader(self.space, &self.load).await?;
-        self.add("Raft leader's sidecar killed -9", GAP, gap);
+        self.measured.add("Raft leader's sidecar killed -9", GAP, gap);
         self.calm().await
     }
 
@@ -150,8 +138,8 @@ impl<'a> Show<'a> {
         let took = nanos(begun.elapsed());
         self.load.succeed().await?;
         self.load.none_failed(at, &[])?;
-        self.add(fault, GAP, self.load.gap(at, &[]));
-        self.add(fault, READY, took);
+        self.measured.add(fault, GAP, self.load.gap(at, &[]));
+        self.measured.add(fault, READY, took);
         self.load.follow().await?;
         self.load.keep(&format!("demo-{}", to - 1), 10).await?;
         self.calm().await
@@ -190,8 +178,8 @@ impl<'a> Show<'a> {
         let took = nanos(begun.elapsed());
         self.load.succeed().await?;
         self.load.none_failed(at, &[])?;
-        self.add(fault, GAP, self.load.gap(at, &[]));
-        self.add(fault, READY, took);
+        self.measured.add(fault, GAP, self.load.gap(at, &[]));
+        self.measured.add(fault, READY, took);
         self.load.follow().await?;
         self.calm().await
     }
@@ -217,9 +205,9 @@ impl<'a> Show<'a> {
         let begun = Instant::now();
         self.load.succeed().await?;
         self.space.settled(3).await?;
-        self.add(fault, GAP, gap);
-        self.add(fault, NEXT, next);
-        self.add(fault, READY, nanos(begun.elapsed()));
+        self.measured.add(fault, GAP, gap);
+        self.measured.add(fault, NEXT, next);
+        self.measured.add(fault, READY, nanos(begun.elapsed()));
         self.calm().await
     }
 
@@ -251,15 +239,14 @@ impl<'a> Show<'a> {
         let next = held?;
         failed?;
         self.space.settled(3).await?;
-        self.add(fault, GAP, gap);
-        self.add(fault, NEXT, next);
+        self.measured.add(fault, GAP, gap);
+        self.measured.add(fault, NEXT, next);
         self.calm().await
     }
 
     /// Ends the clients, and asks the group about every name. Gives the table, and how many grants
     /// and releases were judged, or which promise was broken.
     pub(super) async fn finish(self) -> (Vec<Row>, Result<usize, String>) {
-        let rows = self.measured.iter().filter_map(|(f, m, values)| Row::of(f, m, values));
-        (rows.collect(), self.load.finish().await)
+        (self.measured.rows(), self.load.finish().await)
     }
 }
