@@ -10,13 +10,15 @@
 
 use crate::build::hash;
 use crate::certificates::{self, Authority, is_due};
+use futures_util::stream::{self, Stream};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt as _};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The Secret of the authority, in the operator's namespace.
 pub const SECRET: &str = "quorate-ca";
@@ -164,29 +166,38 @@ pub fn is_asked(secret: &Secret) -> bool {
 /// The authority, for all parts of the process: each sees a change at once. Cheap to clone.
 #[derive(Clone)]
 pub struct Current {
-    now: Arc<RwLock<Arc<Trust>>>,
+    now: watch::Sender<Arc<Trust>>,
 }
 
 impl Current {
     /// This one.
     #[must_use]
     pub fn new(trust: Trust) -> Current {
-        Current { now: Arc::new(RwLock::new(Arc::new(trust))) }
+        Current { now: watch::Sender::new(Arc::new(trust)) }
     }
 
     /// The present one.
     #[must_use]
     pub fn get(&self) -> Arc<Trust> {
-        // Nothing panics while it is held.
-        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.now.borrow())
     }
 
     /// Puts another into its place; true: it was another.
     pub fn set(&self, trust: Trust) -> bool {
-        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
-        let other = now.mark() != trust.mark();
-        *now = Arc::new(trust);
-        other
+        self.now.send_if_modified(|now| {
+            let other = now.mark() != trust.mark();
+            *now = Arc::new(trust);
+            other
+        })
+    }
+
+    /// An item for each change from now on; several in a row can be one.
+    pub fn changes(&self) -> impl Stream<Item = ()> + Send + Sync + 'static {
+        stream::unfold(self.now.subscribe(), async |mut now| {
+            // An error: nobody can change it any more.
+            now.changed().await.ok()?;
+            Some(((), now))
+        })
     }
 }
 
@@ -258,6 +269,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::{FutureExt as _, StreamExt as _};
 
     fn trust() -> Trust {
         Trust::settled(Authority::new().expect("a CA"))
@@ -281,6 +293,19 @@ mod tests {
         assert_eq!(next(&last).mark(), last.mark(), "only who was told is left to see");
         let marks = [&first, &both, &reissue, &last].map(Trust::mark);
         assert!((1..4).all(|at| !marks[..at].contains(&marks[at])), "{marks:?}");
+    }
+
+    #[test]
+    fn another_one_is_told_and_the_same_is_not() {
+        let first = trust();
+        let secret = first.write(&Secret::default());
+        let (other, current) = (next(&first), Current::new(first));
+        let mut changes = std::pin::pin!(current.changes());
+        assert!(!current.set(Trust::read(&secret).expect("it is whole")));
+        assert_eq!(changes.next().now_or_never(), None);
+        assert!(current.set(other));
+        assert_eq!(changes.next().now_or_never(), Some(Some(())));
+        assert_eq!(changes.next().now_or_never(), None, "it was told once");
     }
 
     #[test]

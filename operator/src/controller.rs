@@ -39,8 +39,10 @@ const AWAIT_SOON: Duration = Duration::from_millis(200);
 const SOON: Duration = Duration::from_secs(10);
 /// After a step: what comes next may be possible at once.
 const NEXT: Duration = Duration::from_millis(50);
-/// After a failure, or where only somebody else can help.
+/// Where only somebody else can help, and after a failure that came again and again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// After a first failure; twice as long after each further one.
+const AGAIN_SOON: Duration = Duration::from_millis(200);
 /// A token is a life's epoch, and below it 48 bits of what counts in it.
 const N_BITS: u32 = 48;
 /// The API server takes 1,024 bytes.
@@ -83,8 +85,16 @@ struct Shared {
     report: fn(String),
     follow: Follow,
     health: Health,
-    /// When something was done, or was another than before, by resource.
-    acted: Mutex<HashMap<ObjectRef<RaftCluster>, Instant>>,
+    recent: Mutex<HashMap<ObjectRef<RaftCluster>, Recent>>,
+}
+
+/// What is remembered of a resource from pass to pass.
+#[derive(Default)]
+struct Recent {
+    /// When something was done, or was another than before.
+    acted: Option<Instant>,
+    /// Passes that failed, one after the other.
+    failures: u32,
 }
 
 impl Shared {
@@ -93,12 +103,26 @@ impl Shared {
         let of = ObjectRef::new(name).within(namespace);
         self.context.forget(namespace, name);
         self.follow.forget(&of);
-        self.acted().remove(&of);
+        self.recent().remove(&of);
     }
 
-    fn acted(&self) -> MutexGuard<'_, HashMap<ObjectRef<RaftCluster>, Instant>> {
+    fn recent(&self) -> MutexGuard<'_, HashMap<ObjectRef<RaftCluster>, Recent>> {
         // Nothing panics while it is held.
-        self.acted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn acted(&self, resource: &RaftCluster) {
+        let mut recent = self.recent();
+        recent.entry(ObjectRef::from_obj(resource)).or_default().acted = Some(Instant::now());
+    }
+
+    /// When to look again at one whose pass failed.
+    fn failed(&self, resource: &RaftCluster) -> Duration {
+        let mut recent = self.recent();
+        let failures = &mut recent.entry(ObjectRef::from_obj(resource)).or_default().failures;
+        let pause = AGAIN_SOON.saturating_mul(2_u32.saturating_pow(*failures)).min(AGAIN);
+        *failures = failures.saturating_add(1);
+        pause
     }
 }
 
@@ -114,8 +138,8 @@ pub async fn run(
     let reporter = Reporter { controller: "quorate-operator".to_owned(), instance: None };
     let recorder = Recorder::new(client.clone(), reporter);
     let follow = Follow::default();
-    let (looked, acted) = (follow.clone(), Mutex::default());
-    let shared = Arc::new(Shared { context, recorder, report, follow: looked, health, acted });
+    let (looked, recent) = (follow.clone(), Mutex::default());
+    let shared = Arc::new(Shared { context, recorder, report, follow: looked, health, recent });
     let scopes: Vec<Option<&str>> = match namespaces {
         [] => vec![None],
         some => some.iter().map(|name| Some(name.as_str())).collect(),
@@ -169,8 +193,10 @@ async fn one(
             owner(claim.labels(), claim.namespace())
         })
         .reconcile_on(futures_util::stream::poll_fn(move |context| woken.poll_recv(context)))
+        // Every member's certificate has to be of the authority that is now.
+        .reconcile_all_on(shared.context.authority.changes())
         .graceful_shutdown_on(end)
-        .run(counted, |_, _, _| Action::requeue(AGAIN), shared)
+        .run(counted, |of, _, shared| Action::requeue(shared.failed(&of)), shared)
         .for_each(|done| {
             match done {
                 // A resource that was deleted meanwhile is no failure.
@@ -187,8 +213,14 @@ async fn one(
 
 async fn counted(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action, Failed> {
     let begun = Instant::now();
+    let of = ObjectRef::from_obj(&*resource);
     let ended = pass(resource, Arc::clone(&shared)).await;
     shared.health.passed(begun.elapsed(), ended.is_err());
+    if ended.is_ok()
+        && let Some(recent) = shared.recent().get_mut(&of)
+    {
+        recent.failures = 0;
+    }
     ended
 }
 
@@ -211,11 +243,10 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     let plan = plan(&read.observed);
     let told = told(&read.observed, &plan, &wanted.image).map_err(Failed)?;
     let before = resource.status.clone().unwrap_or_default();
-    let key = ObjectRef::from_obj(&resource);
     let resource = if told == before {
         resource.clone()
     } else {
-        shared.acted().insert(key.clone(), Instant::now());
+        shared.acted(&resource);
         write(&api, &resource, told, &shared).await?
     };
     announce(&shared, &resource, &before, &plan).await;
@@ -229,12 +260,12 @@ async fn pass(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Action,
     Ok(Action::requeue(match plan.step {
         Step::Rest => REST,
         Step::Await => {
-            let acted = shared.acted().get(&key).is_some_and(|at| at.elapsed() < SOON);
-            if acted { AWAIT_SOON } else { AWAIT }
+            let at = shared.recent().get(&ObjectRef::from_obj(&resource)).and_then(|of| of.acted);
+            if at.is_some_and(|at| at.elapsed() < SOON) { AWAIT_SOON } else { AWAIT }
         }
         Step::Blocked => AGAIN,
         _ => {
-            shared.acted().insert(key, Instant::now());
+            shared.acted(&resource);
             NEXT
         }
     }))
