@@ -130,7 +130,9 @@ fn build(go: &Path, work: &Path, source: &Source, of: (&str, &str)) -> Result<Pa
     eprintln!("building {name} {} from its Go module; it is kept", source.version);
     let draft = work.join(name);
     let mut command = Command::new(go);
-    command.args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags"]);
+    command.args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false"]);
+    // Nobody debugs these: without what a debugger reads, a build takes a fifth less.
+    command.arg("-gcflags=all=-dwarf=false").arg("-ldflags");
     command.arg(format!("-s -w {}", source.stamp)).arg("-o").arg(&draft).arg(package);
     command.current_dir(work).stdin(Stdio::null());
     command.env("CGO_ENABLED", "0").env("GOWORK", "off").env_remove("GOFLAGS");
