@@ -8,6 +8,7 @@ use super::stage::{ACCOUNT, Stage};
 use crate::control::audit_log;
 use quorate_load::boottime_ns;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// The API server stands still, and the Raft leader's sidecar is killed meanwhile.
@@ -22,6 +23,35 @@ pub(super) async fn server_killed(stage: &Stage) -> Result<String, String> {
     without_server(stage, "server-killed", end).await
 }
 
+/// With the API server and without, the leader's sidecar is killed so often; an odd number.
+const FAILOVERS: usize = 3;
+/// Half of them take no longer, in ns: others saw the connection end, and waited for no timeout.
+const SEEN_MAX: u64 = 500_000_000;
+const STOPPED: Duration = Duration::from_secs(60);
+
+/// Kills whoever leads, again and again; gives the gap of the others that half of them stay below.
+async fn failovers(
+    space: &Space<'_>,
+    load: &Load<'_>,
+    uids: &BTreeMap<String, String>,
+) -> Result<u64, String> {
+    let mut gaps = Vec::new();
+    for _ in 0..FAILOVERS {
+        let (from, leader) = (boottime_ns(), space.some_leader().await?);
+        kill(sidecar_of(&uids[&leader])?)?;
+        // Also at that pod: its kubelet starts it again by itself.
+        load.succeed().await?;
+        load.none_failed(from, &[&leader])?;
+        gaps.push(load.gap(from, &[&leader]));
+    }
+    gaps.sort_unstable();
+    let (half, most) = (gaps[FAILOVERS / 2], gaps[FAILOVERS - 1]);
+    if half > SEEN_MAX || most > FAILOVER_MAX {
+        return Err(format!("failovers took {gaps:?} ns at other pods"));
+    }
+    Ok(half)
+}
+
 /// `end` takes the API server away, and brings it back.
 async fn without_server(
     stage: &Stage,
@@ -29,39 +59,36 @@ async fn without_server(
     end: impl AsyncFn(bool) -> Result<(), String>,
 ) -> Result<String, String> {
     let space = Space::settled_new(stage, name, standalone(3)).await?;
+    let pods = space.pods().await?.into_iter();
+    let uids = pods.map(|pod| (pod.name, pod.uid)).collect();
     let mut load = Load::start(&space).await?;
     load.keep("demo-0", 20).await?;
-    let leader = space.some_leader().await?;
-    let pid = sidecar_of(&space.pod(&leader).await?.uid)?;
-    let stopped = Duration::from_secs(60);
+    let with = failovers(&space, &load, &uids).await?;
     let (begun, from, before) = (Instant::now(), boottime_ns(), load.operations());
     end(true).await?;
     let held = async {
-        tokio::time::sleep(stopped / 4).await;
+        tokio::time::sleep(STOPPED / 4).await;
         load.none_failed(from, &[])?;
-        kill(pid)?;
+        let without = failovers(&space, &load, &uids).await?;
+        let from = boottime_ns();
+        tokio::time::sleep(STOPPED.saturating_sub(begun.elapsed())).await;
         load.succeed().await?;
-        tokio::time::sleep(stopped.saturating_sub(begun.elapsed())).await;
-        load.succeed().await
+        load.none_failed(from, &[])?;
+        Ok::<_, String>(without)
     }
     .await;
-    let (gap, done) = (load.gap(from, &[&leader]), load.operations() - before);
-    let failed = load.none_failed(from, &[&leader]);
+    let (took, done) = (begun.elapsed().as_secs(), load.operations() - before);
     end(false).await?;
-    held?;
-    failed?;
-    if gap > FAILOVER_MAX {
-        return Err(format!("failover took {} at other pods", ms(gap)));
-    }
+    let without = held?;
     let begun = Instant::now();
     space.settled(3).await?;
     let ready = seconds(begun);
     let checked = load.finish().await?;
     Ok(format!(
-        "{} s without it: {done} operations, 0 failed beside the killed sidecar, failover gap {}; \
-         Ready {ready:.1} s after; {checked} acknowledged, 0 lost",
-        stopped.as_secs(),
-        ms(gap)
+        "{took} s without it: {done} operations, 0 failed beside killed sidecars, failover gap p50 \
+         {} ({} with it); Ready {ready:.1} s after; {checked} acknowledged, 0 lost",
+        ms(without),
+        ms(with)
     ))
 }
 

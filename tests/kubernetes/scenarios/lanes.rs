@@ -1,19 +1,15 @@
 //! Runs scenarios in lanes: each has a thread and a cluster of its own, with one scenario after the
-//! other. What has to be alone on the machine waits until the other lane stands still.
+//! other. What has to be alone on the machine comes first, before there is another cluster.
 
 use super::stage::Stage;
-use super::{LANES, Options, Scenario, asked_to_end, control, seconds};
+use super::{ALONE, CONTROL, GROUPS, Options, Scenario, asked_to_end, control, seconds};
 use crate::binaries::Binaries;
 use crate::up::Wanted;
 use crate::{down, say};
 use futures_util::future::join_all;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{RwLock, oneshot, watch};
-
-/// Read by who runs beside others, written by who runs alone.
-type Machine = Arc<RwLock<()>>;
+use tokio::sync::{oneshot, watch};
 
 /// What came of a lane.
 #[derive(Default)]
@@ -25,8 +21,16 @@ struct Outcome {
 struct Lane {
     options: Options,
     wanted: Wanted,
+    /// Nothing else of ours runs beside these, which come first.
+    alone: Vec<&'static Scenario>,
     scenarios: Vec<&'static Scenario>,
-    machine: Machine,
+}
+
+/// When a lane's cluster comes up.
+enum Turn {
+    /// At once; the other's comes up when this is dropped.
+    First(oneshot::Sender<()>),
+    Second(oneshot::Receiver<()>),
 }
 
 /// See the module; true if none failed.
@@ -34,22 +38,17 @@ pub(super) async fn run(options: &Options) -> Result<bool, String> {
     let begun = Instant::now();
     // Before the lanes: two would build the same.
     Binaries::ready()?;
-    let (machine, (end, ends)) = (Machine::default(), watch::channel(false));
-    let mut lanes = Vec::new();
-    for (number, scenarios) in LANES.iter().enumerate() {
-        let scenarios: Vec<_> = scenarios.iter().filter(|one| options.picks(one)).collect();
-        if scenarios.is_empty() {
-            continue;
-        }
-        let wanted = Wanted {
-            base: options.base.clone(),
-            name: format!("test-{}-{number}", std::process::id()),
-            nodes: Some(3),
-            images: vec![options.image.clone()],
-        };
-        let (options, machine) = (options.clone(), Arc::clone(&machine));
-        lanes.push(started(Lane { options, wanted, scenarios, machine }, ends.clone()));
-    }
+    let (end, ends) = watch::channel(false);
+    let (done, before) = oneshot::channel();
+    let first = Lane::new(options, 0, ALONE, GROUPS);
+    let second = Lane::new(options, 1, &[], CONTROL);
+    let turns = [(first, Turn::First(done)), (second, Turn::Second(before))];
+    // A lane with nothing to do drops its turn.
+    let lanes: Vec<_> = turns
+        .into_iter()
+        .filter(|(lane, _)| lane.all().next().is_some())
+        .map(|(lane, turn)| started(lane, turn, ends.clone()))
+        .collect();
     let mut running = std::pin::pin!(join_all(lanes));
     let outcomes = tokio::select! {
         outcomes = &mut running => outcomes,
@@ -81,23 +80,48 @@ pub(super) async fn run(options: &Options) -> Result<bool, String> {
 }
 
 /// On a thread: kubectl and Helm are waited for where they are called.
-fn started(lane: Lane, ends: watch::Receiver<bool>) -> oneshot::Receiver<Result<Outcome, String>> {
+fn started(
+    lane: Lane,
+    turn: Turn,
+    ends: watch::Receiver<bool>,
+) -> oneshot::Receiver<Result<Outcome, String>> {
     let (tell, told) = oneshot::channel();
     std::thread::spawn(move || {
         // Nobody listens any more only if the program ends.
-        let _ = tell.send(lane.whole(ends));
+        let _ = tell.send(lane.whole(turn, ends));
     });
     told
 }
 
 impl Lane {
+    fn new(
+        options: &Options,
+        number: usize,
+        alone: &'static [Scenario],
+        scenarios: &'static [Scenario],
+    ) -> Lane {
+        let picked = |of: &'static [Scenario]| of.iter().filter(|one| options.picks(one)).collect();
+        let wanted = Wanted {
+            base: options.base.clone(),
+            name: format!("test-{}-{number}", std::process::id()),
+            nodes: Some(3),
+            images: vec![options.image.clone()],
+        };
+        let (alone, scenarios) = (picked(alone), picked(scenarios));
+        Lane { options: options.clone(), wanted, alone, scenarios }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'static Scenario> {
+        self.alone.iter().chain(&self.scenarios).copied()
+    }
+
     /// All of it, and its cluster ends.
-    fn whole(&self, mut ends: watch::Receiver<bool>) -> Result<Outcome, String> {
+    fn whole(&self, turn: Turn, mut ends: watch::Receiver<bool>) -> Result<Outcome, String> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build().map_err(|e| e.to_string())?;
         let work = async {
             tokio::select! {
-                ran = self.scenarios() => ran,
+                ran = self.run(turn) => ran,
                 // An error means that nobody can say it any more.
                 _ = ends.wait_for(|end| *end) => Err("asked to end".to_owned()),
             }
@@ -105,33 +129,36 @@ impl Lane {
         // Whatever happens, the cluster ends.
         let ran = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
         let ran = ran.unwrap_or_else(|_| Err("a scenario panicked".to_owned()));
-        let _beside = runtime.block_on(self.machine.read());
         let ended = down::down(&self.wanted.base, &self.wanted.name);
         let outcome = ran?;
         ended?;
         Ok(outcome)
     }
 
-    async fn scenarios(&self) -> Result<Outcome, String> {
+    async fn run(&self, turn: Turn) -> Result<Outcome, String> {
+        let done = match turn {
+            Turn::First(done) => Some(done),
+            Turn::Second(before) => {
+                // It is never sent to: an error is that it was dropped.
+                let _ = before.await;
+                None
+            }
+        };
         let begun = Instant::now();
-        let beside = self.machine.read().await;
         let stage = Stage::new(&self.options, &self.wanted).await?;
-        let first = self.scenarios.first().map_or("", |one| one.name);
+        let first = self.all().next().map_or("", |one| one.name);
         let up = seconds(begun);
         say(&format!("a cluster is up, and its operator works: {up:.1} s; first: {first}"));
-        if self.scenarios.iter().any(|one| one.name == "at-rest") {
+        if self.all().any(|one| one.name == "at-rest") {
             stage.at_rest.set(Some(control::rest(&stage).await));
         }
-        drop(beside);
         let mut outcome = Outcome::default();
+        for scenario in &self.alone {
+            outcome.add(scenario, &stage).await;
+        }
+        drop(done);
         for scenario in &self.scenarios {
-            if scenario.alone {
-                let _alone = self.machine.write().await;
-                outcome.add(scenario, &stage).await;
-            } else {
-                let _beside = self.machine.read().await;
-                outcome.add(scenario, &stage).await;
-            }
+            outcome.add(scenario, &stage).await;
         }
         Ok(outcome)
     }

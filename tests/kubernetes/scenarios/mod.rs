@@ -63,68 +63,63 @@ type Run = for<'a> fn(&'a Stage) -> Ran<'a>;
 struct Scenario {
     name: &'static str,
     run: Run,
-    /// Its bars are times of a few milliseconds: nothing else of ours runs meanwhile.
-    alone: bool,
 }
 
-const fn beside(name: &'static str, run: Run) -> Scenario {
-    Scenario { name, run, alone: false }
+const fn scenario(name: &'static str, run: Run) -> Scenario {
+    Scenario { name, run }
 }
 
-const fn alone(name: &'static str, run: Run) -> Scenario {
-    Scenario { name, run, alone: true }
-}
+/// Their bars are times of a few milliseconds: nothing else of ours runs meanwhile.
+const ALONE: &[Scenario] = &[
+    scenario("scale-3-5-3-1-3", |stage| Box::pin(size::scale(stage))),
+    scenario("leader-killed", |stage| Box::pin(faults::leader_killed(stage))),
+];
 
-/// What users do to groups, and what happens to pods and nodes.
+/// What users do to groups, and what happens to pods, nodes and the operator.
 const GROUPS: &[Scenario] = &[
-    alone("scale-3-5-3-1-3", |stage| Box::pin(size::scale(stage))),
-    alone("leader-killed", |stage| Box::pin(faults::leader_killed(stage))),
-    beside("apply-and-lead", |stage| Box::pin(size::apply(stage))),
-    beside("scale-3-0-1", |stage| Box::pin(size::stop(stage))),
-    beside("change-of-mind", |stage| Box::pin(size::mind(stage))),
-    beside("storage-grown", |stage| Box::pin(storage::grown(stage))),
-    beside("leader-goes", |stage| Box::pin(size::leader_goes(stage))),
-    beside("application-killed", |stage| Box::pin(faults::application(stage))),
-    beside("pod-deleted", |stage| Box::pin(faults::pod_deleted(stage))),
-    beside("claim-deleted", |stage| Box::pin(faults::claim_deleted(stage))),
-    beside("claims-deleted", |stage| Box::pin(faults::all_claims(stage))),
-    beside("majority-lost", |stage| Box::pin(recovery::majority(stage))),
-    beside("leader-service", |stage| Box::pin(service::leader(stage))),
-    beside("template-rolled", |stage| Box::pin(rolls::template(stage))),
-    beside("template-bad", |stage| Box::pin(rolls::bad_template(stage))),
-    beside("image-bad", |stage| Box::pin(rolls::bad_image(stage))),
-    beside("hostile-hand", |stage| Box::pin(hands::hostile(stage))),
-    beside("refused", |stage| Box::pin(refused::all(stage))),
-    beside("all-pods-deleted", |stage| Box::pin(faults::all_deleted(stage))),
-    beside("sidecar-image", |stage| Box::pin(rolls::image(stage))),
+    scenario("apply-and-lead", |stage| Box::pin(size::apply(stage))),
+    scenario("scale-3-0-1", |stage| Box::pin(size::stop(stage))),
+    scenario("change-of-mind", |stage| Box::pin(size::mind(stage))),
+    scenario("storage-grown", |stage| Box::pin(storage::grown(stage))),
+    scenario("leader-goes", |stage| Box::pin(size::leader_goes(stage))),
+    scenario("application-killed", |stage| Box::pin(faults::application(stage))),
+    scenario("pod-deleted", |stage| Box::pin(faults::pod_deleted(stage))),
+    scenario("claim-deleted", |stage| Box::pin(faults::claim_deleted(stage))),
+    scenario("claims-deleted", |stage| Box::pin(faults::all_claims(stage))),
+    scenario("majority-lost", |stage| Box::pin(recovery::majority(stage))),
+    scenario("leader-service", |stage| Box::pin(service::leader(stage))),
+    scenario("template-rolled", |stage| Box::pin(rolls::template(stage))),
+    scenario("template-bad", |stage| Box::pin(rolls::bad_template(stage))),
+    scenario("image-bad", |stage| Box::pin(rolls::bad_image(stage))),
+    scenario("hostile-hand", |stage| Box::pin(hands::hostile(stage))),
+    scenario("refused", |stage| Box::pin(refused::all(stage))),
+    scenario("all-pods-deleted", |stage| Box::pin(faults::all_deleted(stage))),
+    scenario("sidecar-image", |stage| Box::pin(rolls::image(stage))),
     // It began beside the first of these; the next ones touch every group.
-    beside("at-rest", |stage| Box::pin(control::at_rest(stage))),
-    beside("certificates", |stage| Box::pin(certificates::all(stage))),
-    beside("nodes-drained", |stage| Box::pin(hands::drain(stage))),
-    beside("node-cut", |stage| Box::pin(faults::node_cut(stage))),
-    beside("node-gone", |stage| Box::pin(gone::node(stage))),
+    scenario("at-rest", |stage| Box::pin(control::at_rest(stage))),
+    scenario("operator-killed", |stage| Box::pin(points::killed(stage))),
+    scenario("two-operators", |stage| Box::pin(control::two_operators(stage))),
+    scenario("certificates", |stage| Box::pin(certificates::all(stage))),
+    scenario("nodes-drained", |stage| Box::pin(hands::drain(stage))),
+    scenario("node-cut", |stage| Box::pin(faults::node_cut(stage))),
+    scenario("node-gone", |stage| Box::pin(gone::node(stage))),
 ];
 
-/// What happens to the operator and the control plane; the chart, and what comes with it.
+/// What happens to the control plane; the chart, and what comes with it.
 const CONTROL: &[Scenario] = &[
-    beside("operator-killed", |stage| Box::pin(points::killed(stage))),
-    beside("two-operators", |stage| Box::pin(control::two_operators(stage))),
-    beside("api-storm", |stage| Box::pin(storm::weathered(stage))),
-    beside("fifty-clusters", |stage| Box::pin(fifty::clusters(stage))),
-    beside("api-server-stopped", |stage| Box::pin(control::server_stopped(stage))),
-    beside("api-server-killed", |stage| Box::pin(control::server_killed(stage))),
+    scenario("api-storm", |stage| Box::pin(storm::weathered(stage))),
+    scenario("fifty-clusters", |stage| Box::pin(fifty::clusters(stage))),
+    scenario("api-server-stopped", |stage| Box::pin(control::server_stopped(stage))),
+    scenario("api-server-killed", |stage| Box::pin(control::server_killed(stage))),
     // Last: from here on the operator is the chart's.
-    beside("chart-author", |stage| Box::pin(chart::author(stage))),
-    beside("chart-guard", |stage| Box::pin(chart::guard(stage))),
-    beside("attached", |stage| Box::pin(attached::all(stage))),
-    beside("chart", |stage| Box::pin(chart::whole(stage))),
+    scenario("chart-author", |stage| Box::pin(chart::author(stage))),
+    scenario("chart-guard", |stage| Box::pin(chart::guard(stage))),
+    scenario("attached", |stage| Box::pin(attached::all(stage))),
+    scenario("chart", |stage| Box::pin(chart::whole(stage))),
 ];
-
-/// Each on a cluster of its own, side by side.
-const LANES: [&[Scenario]; 2] = [GROUPS, CONTROL];
 
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    LANES.into_iter().flatten()
+    [ALONE, GROUPS, CONTROL].into_iter().flatten()
 }
 
 impl Options {
