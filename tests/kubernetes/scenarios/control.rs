@@ -38,8 +38,15 @@ async fn failovers(
     let mut gaps = Vec::new();
     for _ in 0..FAILOVERS {
         let (from, leader) = (boottime_ns(), space.some_leader().await?);
-        kill(sidecar_of(&uids[&leader])?)?;
-        // Also at that pod: its kubelet starts it again by itself.
+        let uid = &uids[&leader];
+        let former = sidecar_of(uid)?;
+        kill(former)?;
+        // Its kubelet starts it again by itself; two that are away together are a lost majority.
+        until("another sidecar runs there", PATIENCE, async || {
+            let now = sidecar_of(uid)?;
+            if now == former { Err(format!("it is {former} still")) } else { Ok(()) }
+        })
+        .await?;
         load.succeed().await?;
         load.none_failed(from, &[&leader])?;
         gaps.push(load.gap(from, &[&leader]));

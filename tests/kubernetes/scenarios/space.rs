@@ -47,7 +47,7 @@ pub(super) struct Pod {
 }
 
 impl Pod {
-    fn new(object: Value) -> Pod {
+    pub(super) fn new(object: Value) -> Pod {
         let text = |place: &str| object.pointer(place).and_then(Value::as_str).unwrap_or_default();
         let (name, uid) = (text("/metadata/name").to_owned(), text("/metadata/uid").to_owned());
         let node = text("/spec/nodeName").to_owned();
@@ -320,7 +320,13 @@ pub(super) fn application_of(pod: &Pod) -> Result<i32, String> {
     let container = pod.container("app");
     let id = container["containerID"].as_str().and_then(|id| id.strip_prefix("containerd://"));
     let id = id.ok_or_else(|| format!("{} has no application", pod.name))?;
-    let first = processes("cgroup", id).into_iter().next();
+    // Numbers begin anew where they end: the lowest may be of what the first one started.
+    let is_first = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let within = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        within.is_some_and(|numbers| numbers.split_whitespace().next_back() == Some("1"))
+    };
+    let first = processes("cgroup", id).into_iter().find(is_first);
     first.ok_or_else(|| format!("the application of {} does not run", pod.name))
 }
 
