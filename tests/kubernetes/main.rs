@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quorate_cluster::binaries::Binaries;
 use quorate_cluster::instance::Instance;
 use quorate_cluster::scenarios::demo;
-use quorate_cluster::scenarios::demo::elsewhere::{self, Elsewhere};
+use quorate_cluster::scenarios::{Elsewhere, elsewhere};
 use quorate_cluster::up::{Came, Wanted};
 use quorate_cluster::{
     SKIPPED, check, control, down, image, lease, network, process, provision, say, scenarios, up,
@@ -101,7 +101,8 @@ enum ClusterVerb {
         #[arg(long, default_value = "target/kubernetes")]
         dir: PathBuf,
     },
-    /// Runs the scenarios of RaftClusters on a cluster of its own, and ends it
+    /// Runs the scenarios of RaftClusters on a cluster of its own, and ends it; with --kubeconfig,
+    /// those that Helm and kubectl can do on another one
     Test(TestArgs),
 }
 
@@ -111,7 +112,27 @@ struct TestArgs {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     #[command(flatten)]
+    place: Where,
+    #[command(flatten)]
     built: Built,
+}
+
+#[derive(Args)]
+struct Where {
+    /// On this cluster instead of one of its own: by Helm and kubectl alone, without touching nodes
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The image that its nodes can pull, or have; the chart's own where it is left out
+    #[arg(long, value_name = "REPOSITORY:TAG", requires = "kubeconfig")]
+    image_name: Option<String>,
+}
+
+impl Where {
+    /// `None`: on a cluster of its own.
+    fn elsewhere(self) -> Option<Elsewhere> {
+        let Where { kubeconfig, image_name: image } = self;
+        Some(Elsewhere { kubeconfig: kubeconfig?, image })
+    }
 }
 
 /// What a run needs of the product, as it was just built.
@@ -148,14 +169,10 @@ struct DemoArgs {
     #[arg(long, value_name = "N", default_value = "2")]
     rounds: std::num::NonZeroU32,
     /// Instead, the same application under a Lease of the API server and under Quorate
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kubeconfig")]
     compare: bool,
-    /// On this cluster instead of one of its own: by Helm and kubectl alone, without touching nodes
-    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
-    kubeconfig: Option<PathBuf>,
-    /// The image that its nodes can pull, or have; the chart's own where it is left out
-    #[arg(long, value_name = "REPOSITORY:TAG", requires = "kubeconfig")]
-    image_name: Option<String>,
+    #[command(flatten)]
+    place: Where,
     /// Plain lines, also on a terminal
     #[arg(long)]
     no_color: bool,
@@ -241,10 +258,9 @@ fn run(verb: Verb) -> Result<ExitCode, String> {
             let color = screen::color_wanted() && !args.no_color;
             let options = args.built.options(Vec::new());
             let (rounds, compare) = (args.rounds.get(), args.compare);
-            let kept = match args.kubeconfig {
-                Some(kubeconfig) => {
-                    let to = Elsewhere { kubeconfig, image: args.image_name };
-                    runtime()?.block_on(elsewhere::run(&options, (rounds, color), &to))?
+            let kept = match args.place.elsewhere() {
+                Some(to) => {
+                    runtime()?.block_on(demo::elsewhere::run(&options, (rounds, color), &to))?
                 }
                 None => {
                     let wish = demo::Wish { rounds, color, compare };
@@ -304,7 +320,10 @@ fn run_cluster(verb: ClusterVerb) -> Result<ExitCode, String> {
 
 fn test(args: TestArgs) -> Result<ExitCode, String> {
     let options = args.built.options(args.only);
-    let passed = runtime()?.block_on(scenarios::run(&options))?;
+    let passed = match args.place.elsewhere() {
+        Some(to) => runtime()?.block_on(elsewhere::run(&options, &to))?,
+        None => runtime()?.block_on(scenarios::run(&options))?,
+    };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

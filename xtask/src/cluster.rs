@@ -33,7 +33,7 @@ fn prepare(args: &[&str]) -> Result<Command, String> {
         write_image(&program, &["--out", text(&archive)?])?;
         command.arg(&archive);
     }
-    if args.first() == Some(&"test") && !asks_for_help(args) {
+    if args.first() == Some(&"test") && !asks_for_help(args) && !is_elsewhere(args) {
         add_product(&program, &mut command)?;
     }
     if needs_dir(args) {
@@ -48,8 +48,7 @@ pub fn demo(args: &[&str]) -> Result<ExitCode, String> {
     let mut command = Command::new(&program);
     command.arg("demo").args(args);
     if !asks_for_help(args) {
-        // Nodes of somebody's own cluster pull their image.
-        if !args.iter().any(|arg| arg.starts_with("--kubeconfig")) {
+        if !is_elsewhere(args) {
             add_product(&program, &mut command)?;
         }
         if !args.iter().any(is_dir) {
@@ -77,6 +76,11 @@ pub fn image(args: &[&str]) -> Result<ExitCode, String> {
         return Err(format!("quorate-cluster: {failed}"));
     }
     write_image(&program, args).map(|()| ExitCode::SUCCESS)
+}
+
+/// Nodes of somebody's own cluster pull their image.
+fn is_elsewhere(args: &[&str]) -> bool {
+    args.iter().any(|arg| arg.starts_with("--kubeconfig"))
 }
 
 fn asks_for_help(args: &[&str]) -> bool {

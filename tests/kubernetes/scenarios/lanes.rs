@@ -1,6 +1,7 @@
 //! Runs scenarios in lanes: each has a thread and a cluster of its own, with one scenario after the
 //! other. What has to be alone on the machine comes first, before there is another cluster.
 
+use super::outcome::Outcome;
 use super::stage::Stage;
 use super::{ALONE, CONTROL, GROUPS, Options, Scenario, asked_to_end, control, seconds};
 use crate::binaries::Binaries;
@@ -10,13 +11,6 @@ use futures_util::future::join_all;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 use tokio::sync::{oneshot, watch};
-
-/// What came of a lane.
-#[derive(Default)]
-struct Outcome {
-    passed: usize,
-    failed: Vec<&'static str>,
-}
 
 struct Lane {
     options: Options,
@@ -61,22 +55,12 @@ pub(super) async fn run(options: &Options) -> Result<bool, String> {
     let (mut all, mut broken) = (Outcome::default(), Vec::new());
     for outcome in outcomes {
         match outcome.unwrap_or_else(|_| Err("a lane broke off".to_owned())) {
-            Ok(outcome) => {
-                all.passed += outcome.passed;
-                all.failed.extend(outcome.failed);
-            }
+            Ok(outcome) => all.merge(outcome),
             Err(why) => broken.push(why),
         }
     }
-    say(&format!("all in {:.0} s", seconds(begun)));
-    if !all.failed.is_empty() {
-        say(&format!("failed: {}", all.failed.join(", ")));
-    }
-    say(&format!("{} passed, {} failed", all.passed, all.failed.len()));
-    if !broken.is_empty() {
-        return Err(broken.join("; "));
-    }
-    Ok(all.failed.is_empty())
+    let passed = all.tell(begun);
+    if broken.is_empty() { Ok(passed) } else { Err(broken.join("; ")) }
 }
 
 /// On a thread: kubectl and Helm are waited for where they are called.
@@ -100,7 +84,8 @@ impl Lane {
         alone: &'static [Scenario],
         scenarios: &'static [Scenario],
     ) -> Lane {
-        let picked = |of: &'static [Scenario]| of.iter().filter(|one| options.picks(one)).collect();
+        let picked =
+            |of: &'static [Scenario]| of.iter().filter(|one| options.picks(one.name)).collect();
         let wanted = Wanted {
             base: options.base.clone(),
             name: format!("test-{}-{number}", std::process::id()),
@@ -154,31 +139,21 @@ impl Lane {
         }
         let mut outcome = Outcome::default();
         for scenario in &self.alone {
-            outcome.add(scenario, &stage).await;
+            tried(scenario, &stage, &mut outcome).await;
         }
         drop(done);
         for scenario in &self.scenarios {
-            outcome.add(scenario, &stage).await;
+            tried(scenario, &stage, &mut outcome).await;
         }
         Ok(outcome)
     }
 }
 
-impl Outcome {
-    /// Runs one, and says what came of it.
-    async fn add(&mut self, scenario: &Scenario, stage: &Stage) {
-        let (name, begun) = (scenario.name, Instant::now());
-        match (scenario.run)(stage).await {
-            Ok(measured) => {
-                self.passed += 1;
-                say(&format!("ok    {name:<20}{:>6.1} s  {measured}", seconds(begun)));
-            }
-            Err(why) => {
-                self.failed.push(name);
-                say(&format!("FAIL  {name:<20}{:>6.1} s  {why}", seconds(begun)));
-                say(&stage.told().await);
-            }
-        }
-        stage.clear();
+async fn tried(scenario: &Scenario, stage: &Stage, outcome: &mut Outcome) {
+    let begun = Instant::now();
+    let ran = (scenario.run)(stage).await;
+    if !outcome.add(scenario.name, begun, ran) {
+        say(&stage.told().await);
     }
+    stage.clear();
 }

@@ -10,6 +10,7 @@ mod certificates;
 mod chart;
 mod control;
 pub mod demo;
+pub mod elsewhere;
 mod faults;
 mod fifty;
 mod gone;
@@ -18,6 +19,7 @@ mod handshake;
 mod lanes;
 mod load;
 mod operator;
+mod outcome;
 mod points;
 mod proxy;
 mod recovery;
@@ -31,6 +33,9 @@ mod space;
 mod stage;
 mod storage;
 mod storm;
+mod there;
+
+pub use there::Elsewhere;
 
 use stage::Stage;
 use std::path::PathBuf;
@@ -124,9 +129,21 @@ fn all() -> impl Iterator<Item = &'static Scenario> {
 
 impl Options {
     /// Whether a scenario is to run.
-    fn picks(&self, scenario: &Scenario) -> bool {
+    fn picks(&self, name: &str) -> bool {
         let mut only = self.only.iter();
-        self.only.is_empty() || only.any(|only| scenario.name.contains(only.as_str()))
+        self.only.is_empty() || only.any(|only| name.contains(only.as_str()))
+    }
+
+    /// Whether each that is asked for is one of these.
+    fn know(&self, names: &[&str]) -> Result<(), String> {
+        let known = |only: &&String| names.iter().any(|name| name.contains(only.as_str()));
+        match self.only.iter().find(|only| !known(only)) {
+            None => Ok(()),
+            Some(unknown) => {
+                let names = names.join(", ");
+                Err(format!("no scenario is called {unknown}; there are {names}"))
+            }
+        }
     }
 }
 
@@ -149,11 +166,7 @@ async fn asked_to_end() -> String {
 /// # Errors
 /// What this machine lacks, or why there is no cluster.
 pub async fn run(options: &Options) -> Result<bool, String> {
-    let known = |only: &&String| all().any(|one| one.name.contains(only.as_str()));
-    if let Some(unknown) = options.only.iter().find(|only| !known(only)) {
-        let names: Vec<&str> = all().map(|one| one.name).collect();
-        return Err(format!("no scenario is called {unknown}; there are {}", names.join(", ")));
-    }
+    options.know(&all().map(|one| one.name).collect::<Vec<_>>())?;
     lanes::run(options).await
 }
 

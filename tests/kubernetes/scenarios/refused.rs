@@ -1,6 +1,6 @@
 //! Manifests that cannot be right are refused when they are applied, with a sentence.
 
-use super::space::{NAME, managed, standalone};
+use super::space::{managed, standalone};
 use super::stage::Stage;
 use serde_json::{Value, json};
 
@@ -44,11 +44,11 @@ fn pod(spec: &mut Value) -> &mut Value {
     &mut spec["template"]["spec"]
 }
 
-fn object(name: &str, spec: &Value) -> Value {
+fn object(namespace: &str, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "quorate.dev/v1alpha1",
         "kind": "RaftCluster",
-        "metadata": {"name": name, "namespace": "refused"},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": spec,
     })
 }
@@ -66,25 +66,24 @@ pub(super) fn refused(
     }
 }
 
-/// Each of them.
-pub(super) async fn all(stage: &Stage) -> Result<String, String> {
-    stage.enter("refused")?;
+/// Each of them; gives how many. One without pods, `fixed`, is taken and left.
+pub(super) fn refuses(
+    namespace: &str,
+    apply: impl Fn(&Value) -> Result<String, String>,
+) -> Result<usize, String> {
+    let take = |name: &str, spec: &Value| apply(&object(namespace, name, spec));
     for (what, change, words) in BAD {
         let mut spec = managed(3);
         change(&mut spec);
-        refused(what, stage.apply(&object(NAME, &spec)), words)?;
+        refused(what, take("bad", &spec), words)?;
     }
-    let long = "a".repeat(41);
-    let long = stage.apply(&object(&long, &standalone(1)));
-    refused("a long name", long, "the name is 1 to 40")?;
+    refused("a long name", take(&"a".repeat(41), &standalone(1)), "the name is 1 to 40")?;
     // What is fixed for life; the first is taken, so this also shows that the manifest was right.
-    stage.apply(&object(NAME, &standalone(0)))?;
-    let fixed = stage.apply(&object(NAME, &managed(0)));
-    refused("another mode", fixed, "mode is fixed for life")?;
+    take("fixed", &standalone(0))?;
+    refused("another mode", take("fixed", &managed(0)), "mode is fixed for life")?;
     let mut other = standalone(0);
     other["storage"]["size"] = json!("100Mi");
-    let other = stage.apply(&object(NAME, &other));
-    refused("a smaller size", other, "storage.size can only grow")?;
+    refused("a smaller size", take("fixed", &other), "storage.size can only grow")?;
     let mut other = standalone(0);
     other["volumeClaimTemplates"] = json!([{
         "metadata": {"name": "data"},
@@ -93,12 +92,18 @@ pub(super) async fn all(stage: &Stage) -> Result<String, String> {
             "resources": {"requests": {"storage": "1Gi"}},
         },
     }]);
-    let other = stage.apply(&object(NAME, &other));
-    refused("another volume", other, "volumeClaimTemplates is fixed for life")?;
+    refused("another volume", take("fixed", &other), "volumeClaimTemplates is fixed for life")?;
+    Ok(BAD.len() + 4)
+}
+
+/// See the module.
+pub(super) async fn all(stage: &Stage) -> Result<String, String> {
+    stage.enter("refused")?;
+    let refused = refuses("refused", |object| stage.apply(object))?;
     let list = stage.get("/apis/quorate.dev/v1alpha1/namespaces/refused/raftclusters").await?;
     let there = list.and_then(|list| list["items"].as_array().map(Vec::len));
     if there != Some(1) {
         return Err(format!("one was taken, and there are {there:?}"));
     }
-    Ok(format!("{} manifests refused, each with its sentence", BAD.len() + 4))
+    Ok(format!("{refused} manifests refused, each with its sentence"))
 }

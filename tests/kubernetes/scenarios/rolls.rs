@@ -141,6 +141,14 @@ pub(super) async fn bad_template(stage: &Stage) -> Result<String, String> {
     Ok(format!("{halted}; {checked} acknowledged, 0 lost"))
 }
 
+/// Why an update is halted, by a RaftCluster's condition; `None`: it is not.
+pub(super) fn halted(raft: &Value) -> Option<String> {
+    let mut all = raft["status"]["conditions"].as_array().into_iter().flatten();
+    let stalled = all.find(|one| one["type"] == "Stalled" && one["status"] == "True");
+    let halted = stalled.filter(|one| one["reason"] == "UpdateHalted");
+    halted.and_then(|one| one["message"].as_str().map(str::to_owned))
+}
+
 /// A sidecar image that cannot be had touches nobody; a revert is all it takes.
 pub(super) async fn bad_image(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "badimage", managed(3)).await?;
@@ -154,11 +162,7 @@ pub(super) async fn bad_image(stage: &Stage) -> Result<String, String> {
     let begun = Instant::now();
     let why = until("the update is halted", PATIENCE, async || {
         let raft = space.raft().await?;
-        let all = raft["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let halted = all.iter().find(|one| one["type"] == "Stalled" && one["status"] == "True");
-        let halted = halted.filter(|one| one["reason"] == "UpdateHalted");
-        let why = halted.and_then(|one| one["message"].as_str().map(str::to_owned));
-        why.ok_or_else(|| format!("{all:?}"))
+        halted(&raft).ok_or_else(|| raft["status"]["conditions"].to_string())
     })
     .await?;
     let halted = seconds(begun);

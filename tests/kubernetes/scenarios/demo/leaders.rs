@@ -16,27 +16,29 @@ const STAMPED_MAX: u64 = 100_000_000;
 
 /// One leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Term {
-    pub(super) token: u64,
-    pub(super) pod: String,
+pub(in crate::scenarios) struct Term {
+    pub(in crate::scenarios) token: u64,
+    pub(in crate::scenarios) pod: String,
     /// Its first and its last line: ns since 1970.
-    pub(super) first: u64,
-    pub(super) last: u64,
+    pub(in crate::scenarios) first: u64,
+    pub(in crate::scenarios) last: u64,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Leaders {
+pub(in crate::scenarios) struct Leaders {
     /// How far each file was read.
     read: BTreeMap<PathBuf, u64>,
     terms: BTreeMap<u64, Term>,
+    /// Another pod that said a token that one had said before.
+    twice: Option<(u64, String)>,
     /// When each line was printed.
     lines: BTreeSet<u64>,
 }
 
 impl Leaders {
     /// Reads what was printed since the last time; gives the leaders that are new.
-    pub(super) fn look(&mut self, space: &Space<'_>) -> Vec<Term> {
+    pub(in crate::scenarios) fn look(&mut self, space: &Space<'_>) -> Vec<Term> {
         let before = self.terms.keys().next_back().copied().unwrap_or(0);
         let instance = &space.stage.instance;
         for node in instance.node_numbers() {
@@ -55,14 +57,14 @@ impl Leaders {
 
     /// Takes in lines of a pod, as `kubectl logs --timestamps` gives them, at times again; gives
     /// the leaders that are new.
-    pub(super) fn hear(&mut self, text: &str, pod: &str) -> Vec<Term> {
+    pub(in crate::scenarios) fn hear(&mut self, text: &str, pod: &str) -> Vec<Term> {
         let before = self.terms.keys().next_back().copied().unwrap_or(0);
         text.lines().filter_map(parse).for_each(|(at, token)| self.add(at, token, pod));
         self.terms.range(before + 1..).map(|(_, term)| term.clone()).collect()
     }
 
     /// The last line under a token, in ns since 1970.
-    pub(super) fn last_of(&self, token: u64) -> u64 {
+    pub(in crate::scenarios) fn last_of(&self, token: u64) -> u64 {
         self.terms.get(&token).map_or(0, |term| term.last)
     }
 
@@ -87,16 +89,19 @@ impl Leaders {
         self.lines.insert(at);
         let new = || Term { token, pod: pod.to_owned(), first: at, last: at };
         let term = self.terms.entry(token).or_insert_with(new);
+        if term.pod != pod {
+            self.twice = Some((token, pod.to_owned()));
+        }
         (term.first, term.last) = (term.first.min(at), term.last.max(at));
     }
 
     /// The newest.
-    pub(super) fn last(&self) -> Option<&Term> {
+    pub(in crate::scenarios) fn last(&self) -> Option<&Term> {
         self.terms.values().next_back()
     }
 
     /// The longest time between two lines of whomever, in ns.
-    pub(super) fn silence(&self, from: u64, to: u64) -> u64 {
+    pub(in crate::scenarios) fn silence(&self, from: u64, to: u64) -> u64 {
         let before = self.lines.range(..from).next_back().copied().unwrap_or(from);
         let (mut last, mut longest) = (before, 0);
         for at in self.lines.range(from..to).copied().chain([to]) {
@@ -107,19 +112,19 @@ impl Leaders {
     }
 
     /// For how long two led at once, in ns.
-    pub(super) fn overlap(&self) -> u64 {
+    pub(in crate::scenarios) fn overlap(&self) -> u64 {
         let terms: Vec<&Term> = self.terms.values().collect();
         let over = terms.windows(2).map(|pair| pair[0].last.saturating_sub(pair[1].first));
         over.filter(|both| *both > STAMPED_MAX).sum()
     }
 
     /// How many there were.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::scenarios) fn count(&self) -> usize {
         self.terms.len()
     }
 
     /// Says whether there was one at a time; true if so.
-    pub(super) fn tell(&self, screen: &Screen) -> bool {
+    pub(in crate::scenarios) fn tell(&self, screen: &Screen) -> bool {
         let judged = self.judge();
         match &judged {
             Ok((leaders, lines)) => screen.kept(&format!(
@@ -131,13 +136,18 @@ impl Leaders {
     }
 
     /// One at a time, under tokens that rise. Gives how many there were, and their lines.
-    fn judge(&self) -> Result<(usize, usize), String> {
+    pub(in crate::scenarios) fn judge(&self) -> Result<(usize, usize), String> {
+        if let Some((token, pod)) = &self.twice {
+            return Err(format!("{pod} led under token {token}, too: {:?}", self.terms.get(token)));
+        }
         let terms: Vec<&Term> = self.terms.values().collect();
         for pair in terms.windows(2) {
             let (before, after) = (pair[0], pair[1]);
             if after.first + STAMPED_MAX < before.last {
                 return Err(format!(
-                    "two applications led at once, or tokens fell: {before:?}, {after:?}"
+                    "two applications led at once, or tokens fell, or the clocks of nodes differ \
+                     by more than {} ms: {before:?}, {after:?}",
+                    STAMPED_MAX / 1_000_000
                 ));
             }
         }
@@ -159,7 +169,7 @@ fn parse(line: &str) -> Option<(u64, u64)> {
 }
 
 /// Now, as the runtimes stamp it: ns since 1970.
-pub(super) fn now() -> u64 {
+pub(in crate::scenarios) fn now() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
 }
 
@@ -182,6 +192,7 @@ mod tests {
         assert_eq!(led(&[("01.5", 1, "a"), ("02.5", 1, "a"), ("03", 2, "b")]), Ok((2, 3)));
         assert!(led(&[("01", 1, "a"), ("05", 1, "a"), ("03", 2, "b")]).is_err());
         assert!(led(&[("03", 1, "a"), ("01", 2, "b")]).is_err());
+        assert!(led(&[("01", 1, "a"), ("02", 1, "b")]).is_err(), "one token, two pods");
     }
 
     #[test]

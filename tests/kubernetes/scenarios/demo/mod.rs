@@ -5,7 +5,7 @@
 
 mod compare;
 pub mod elsewhere;
-mod leaders;
+pub(super) mod leaders;
 mod measured;
 mod news;
 mod show;
