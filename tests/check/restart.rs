@@ -89,7 +89,7 @@ pub async fn verify_at(endpoint: &Path, history: &History) -> Result<usize, Stri
     loop {
         let answer = match Caller::connect(endpoint.to_owned(), vec![1; 16]).await {
             Ok(mut caller) => match caller.holder("is-anybody-there").await {
-                Ok(_) => return history.verify(&caller).await,
+                Ok(_) => return history.verify(&mut caller).await,
                 Err(failed) => failed,
             },
             Err(failed) => failed,

@@ -63,8 +63,8 @@ pub struct Attached {
     pub events: Streaming<SessionEvent>,
 }
 
-/// A connection to one sidecar, and one session's key. A clone shares both.
-#[derive(Clone, Debug)]
+/// A connection to one sidecar, and one session's key.
+#[derive(Debug)]
 pub struct Caller {
     endpoint: PathBuf,
     sessions: SessionsClient<Channel>,

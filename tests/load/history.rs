@@ -1,11 +1,7 @@
 //! What clients saw, and whether the group still has it.
 
 use super::client::{Caller, Failed};
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeMap;
-
-/// Names that the group is asked about at a time.
-const AT_ONCE: usize = 32;
 
 /// One thing that a client knows for certain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,33 +100,31 @@ impl History {
         names
     }
 
-    /// Asks the group about every name, many at a time: an acknowledged grant is held under its
-    /// token, an acknowledged release is not. Gives how many names there are.
+    /// Asks the group about every name: an acknowledged grant is held under its token, an
+    /// acknowledged release is not.
     ///
     /// # Errors
     /// A sentence about what is lost, or why it could not be asked.
-    pub async fn verify(&self, caller: &Caller) -> Result<usize, String> {
-        let asked = stream::iter(self.expected()).map(async |(name, expected)| {
-            let held = caller.clone().holder(name).await;
-            let held = held.map_err(|Failed { message, .. }| message)?;
-            judge(name, expected, held.map(|holder| holder.token))
-        });
-        asked.buffer_unordered(AT_ONCE).try_fold(0, async |checked, ()| Ok(checked + 1)).await
+    pub async fn verify(&self, caller: &mut Caller) -> Result<usize, String> {
+        let mut checked = 0;
+        for (name, expected) in self.expected() {
+            let held = caller.holder(name).await.map_err(|Failed { message, .. }| message)?;
+            let token = held.map(|holder| holder.token);
+            let Expected { token: known, released, unknown } = expected;
+            let right = match (released, unknown) {
+                (true, _) => token != Some(known),
+                (false, true) => token.is_none_or(|t| t >= known),
+                // A newer claim of the same client may have been granted, unacknowledged.
+                (false, false) => token.is_some_and(|t| t >= known),
+            };
+            if !right {
+                return Err(format!(
+                    "{name}: token {known} was acknowledged as {}; the group has {token:?}",
+                    if released { "released" } else { "granted" }
+                ));
+            }
+            checked += 1;
+        }
+        Ok(checked)
     }
-}
-
-/// Whether what the group has of a name fits what is known for certain.
-fn judge(name: &str, expected: Expected, token: Option<u64>) -> Result<(), String> {
-    let Expected { token: known, released, unknown } = expected;
-    let right = match (released, unknown) {
-        (true, _) => token != Some(known),
-        (false, true) => token.is_none_or(|t| t >= known),
-        // A newer claim of the same client may have been granted, unacknowledged.
-        (false, false) => token.is_some_and(|t| t >= known),
-    };
-    if right {
-        return Ok(());
-    }
-    let what = if released { "released" } else { "granted" };
-    Err(format!("{name}: token {known} was acknowledged as {what}; the group has {token:?}"))
 }

@@ -218,25 +218,21 @@ impl<'a> Load<'a> {
 
     /// Ends the probers of pods that are to leave, and asks the group about their names.
     pub(super) async fn retire(&mut self, pods: &[String], ask: &str) -> Result<(), String> {
-        if pods.is_empty() {
-            return Ok(());
-        }
-        let mut history = History::default();
         for pod in pods {
             if let Some(probe) = self.probes.remove(pod) {
-                history.merge(ended(probe).await?);
+                let history = ended(probe).await?;
+                self.verify(&history, ask).await?;
+                self.all.merge(history);
             }
         }
-        self.verify(&history, ask).await?;
-        self.all.merge(history);
         Ok(())
     }
 
     async fn verify(&self, history: &History, ask: &str) -> Result<usize, String> {
         until("the group is asked about every name", PATIENCE, async || {
             let socket = self.space.socket(ask);
-            let caller = Caller::connect(socket, key()?).await.map_err(words)?;
-            Ok(history.verify(&caller).await)
+            let mut caller = Caller::connect(socket, key()?).await.map_err(words)?;
+            Ok(history.verify(&mut caller).await)
         })
         .await?
     }
