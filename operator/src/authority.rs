@@ -192,7 +192,7 @@ impl Current {
     }
 
     /// An item for each change from now on; several in a row can be one.
-    pub fn changes(&self) -> impl Stream<Item = ()> + Send + Sync + 'static {
+    pub fn changes(&self) -> impl Stream<Item = ()> + Send + 'static {
         stream::unfold(self.now.subscribe(), async |mut now| {
             // An error: nobody can change it any more.
             now.changed().await.ok()?;

@@ -93,8 +93,8 @@ struct Shared {
 struct Recent {
     /// When something was done, or was another than before.
     acted: Option<Instant>,
-    /// Passes that failed, one after the other.
-    failures: u32,
+    /// After the last pass, if it failed.
+    pause: Duration,
 }
 
 impl Shared {
@@ -119,10 +119,9 @@ impl Shared {
     /// When to look again at one whose pass failed.
     fn failed(&self, resource: &RaftCluster) -> Duration {
         let mut recent = self.recent();
-        let failures = &mut recent.entry(ObjectRef::from_obj(resource)).or_default().failures;
-        let pause = AGAIN_SOON.saturating_mul(2_u32.saturating_pow(*failures)).min(AGAIN);
-        *failures = failures.saturating_add(1);
-        pause
+        let pause = &mut recent.entry(ObjectRef::from_obj(resource)).or_default().pause;
+        *pause = (*pause * 2).clamp(AGAIN_SOON, AGAIN);
+        *pause
     }
 }
 
@@ -219,7 +218,7 @@ async fn counted(resource: Arc<RaftCluster>, shared: Arc<Shared>) -> Result<Acti
     if ended.is_ok()
         && let Some(recent) = shared.recent().get_mut(&of)
     {
-        recent.failures = 0;
+        recent.pause = Duration::ZERO;
     }
     ended
 }

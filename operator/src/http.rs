@@ -73,7 +73,8 @@ pub async fn serve(listener: TcpListener, health: Health) {
     let _ = axum::serve(listener, router).await;
 }
 
-/// One that waits for the Lease is as ready as one that has it: it takes over at once.
+/// One that waits for the Lease is as ready as one that has it: it serves the webhook, and takes
+/// over when it may.
 async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {
     let flags = &health.flags;
     if flags.set_up.load(Ordering::Relaxed) && !flags.webhook_due.load(Ordering::Relaxed) {

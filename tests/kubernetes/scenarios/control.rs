@@ -29,7 +29,7 @@ const FAILOVERS: usize = 3;
 const SEEN_MAX: u64 = 500_000_000;
 const STOPPED: Duration = Duration::from_secs(60);
 
-/// Kills whoever leads, again and again; gives the gap of the others that half of them stay below.
+/// Kills whoever leads, again and again; gives the median gap at the other pods, in ns.
 async fn failovers(
     space: &Space<'_>,
     load: &Load<'_>,
@@ -54,7 +54,8 @@ async fn failovers(
     gaps.sort_unstable();
     let (half, most) = (gaps[FAILOVERS / 2], gaps[FAILOVERS - 1]);
     if half > SEEN_MAX || most > FAILOVER_MAX {
-        return Err(format!("failovers took {gaps:?} ns at other pods"));
+        let gaps: Vec<String> = gaps.into_iter().map(ms).collect();
+        return Err(format!("failovers took {} at other pods", gaps.join(", ")));
     }
     Ok(half)
 }
@@ -66,6 +67,7 @@ async fn without_server(
     end: impl AsyncFn(bool) -> Result<(), String>,
 ) -> Result<String, String> {
     let space = Space::settled_new(stage, name, standalone(3)).await?;
+    // Now: without the API server nobody tells.
     let pods = space.pods().await?.into_iter();
     let uids = pods.map(|pod| (pod.name, pod.uid)).collect();
     let mut load = Load::start(&space).await?;
@@ -103,7 +105,7 @@ async fn without_server(
 pub(super) async fn two_operators(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "two", standalone(1)).await?;
     let second = stage.second_operator()?;
-    let log = second.log.clone();
+    let log = second.start.log.clone();
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
     until("the second operator waits", PATIENCE, async || {
         if said().contains("waiting for the Lease") { Ok(()) } else { Err(said()) }

@@ -12,6 +12,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
+/// What a lane waits for, and what the other one waits for: until it is dropped.
+type Turn = (oneshot::Receiver<()>, Option<oneshot::Sender<()>>);
+
 struct Lane {
     options: Options,
     wanted: Wanted,
@@ -20,28 +23,20 @@ struct Lane {
     scenarios: Vec<&'static Scenario>,
 }
 
-/// When a lane's cluster comes up.
-enum Turn {
-    /// At once; the other's comes up when this is dropped.
-    First(oneshot::Sender<()>),
-    Second(oneshot::Receiver<()>),
-}
-
 /// See the module; true if none failed.
 pub(super) async fn run(options: &Options) -> Result<bool, String> {
     let begun = Instant::now();
     // Before the lanes: two would build the same.
     Binaries::ready()?;
     let (end, ends) = watch::channel(false);
-    let (done, before) = oneshot::channel();
     let first = Lane::new(options, 0, ALONE, GROUPS);
     let second = Lane::new(options, 1, &[], CONTROL);
-    let turns = [(first, Turn::First(done)), (second, Turn::Second(before))];
-    // A lane with nothing to do drops its turn.
-    let lanes: Vec<_> = turns
+    // A lane begins when its sender is dropped: at once, or after what is alone in the other.
+    let ((_, at_once), (done, after)) = (oneshot::channel(), oneshot::channel());
+    let lanes: Vec<_> = [(first, at_once, Some(done)), (second, after, None)]
         .into_iter()
-        .filter(|(lane, _)| lane.all().next().is_some())
-        .map(|(lane, turn)| started(lane, turn, ends.clone()))
+        .filter(|(lane, ..)| lane.all().next().is_some())
+        .map(|(lane, before, done)| started(lane, (before, done), ends.clone()))
         .collect();
     let mut running = std::pin::pin!(join_all(lanes));
     let outcomes = tokio::select! {
@@ -121,27 +116,22 @@ impl Lane {
     }
 
     async fn run(&self, turn: Turn) -> Result<Outcome, String> {
-        let done = match turn {
-            Turn::First(done) => Some(done),
-            Turn::Second(before) => {
-                // It is never sent to: an error is that it was dropped.
-                let _ = before.await;
-                None
-            }
-        };
+        let (before, done) = turn;
+        // It is never sent to: an error is that it was dropped.
+        let _ = before.await;
         let begun = Instant::now();
         let stage = Stage::new(&self.options, &self.wanted).await?;
         let first = self.all().next().map_or("", |one| one.name);
         let up = seconds(begun);
         say(&format!("a cluster is up, and its operator works: {up:.1} s; first: {first}"));
-        if self.all().any(|one| one.name == "at-rest") {
-            stage.at_rest.set(Some(control::rest(&stage).await));
-        }
         let mut outcome = Outcome::default();
         for scenario in &self.alone {
             tried(scenario, &stage, &mut outcome).await;
         }
         drop(done);
+        if self.scenarios.iter().any(|one| one.name == "at-rest") {
+            stage.at_rest.set(Some(control::rest(&stage).await));
+        }
         for scenario in &self.scenarios {
             tried(scenario, &stage, &mut outcome).await;
         }

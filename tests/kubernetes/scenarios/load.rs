@@ -120,7 +120,8 @@ impl<'a> Load<'a> {
                 holds.lock().unwrap_or_else(PoisonError::into_inner).push(held);
             });
             let rival = self.handle.spawn(rival);
-            let (prober, gaps) = Prober::new(socket, format!("probe-{}", pod.name));
+            // Of an earlier pod of that name a prober may hold a name until its TTL.
+            let (prober, gaps) = Prober::new(socket, format!("probe-{}-{}", pod.name, pod.uid));
             let (stop, stopped) = watch::channel(false);
             let ends = self.handle.spawn(prober.paced(PACE).run(stopped));
             self.probes.insert(pod.name, Probe { rival, gaps, stop, ends });

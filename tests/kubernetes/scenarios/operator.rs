@@ -23,7 +23,7 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Operator {
     child: Child,
-    pub(super) log: PathBuf,
+    pub(super) start: Start,
     /// Where it answers probes.
     pub(super) probe: SocketAddr,
 }
@@ -46,7 +46,7 @@ impl Operator {
             .stderr(log)
             .spawn()
             .map_err(failed)?;
-        Ok(Operator { child, log: start.log.clone(), probe: port })
+        Ok(Operator { child, start: start.clone(), probe: port })
     }
 
     /// Whether it runs.

@@ -22,8 +22,6 @@ use std::time::Duration;
 
 /// Of the operator itself.
 pub(super) const SYSTEM: &str = "quorate-system";
-/// Who the second operator is, in the Lease.
-const SECOND: &str = "second";
 /// Whom the audit log calls the operator.
 pub(super) const ACCOUNT: &str = "system:serviceaccount:quorate-system:quorate-operator";
 
@@ -205,15 +203,14 @@ impl Stage {
     pub(super) fn second_operator(&self) -> Result<Operator, String> {
         let start = self.start.borrow().clone();
         let log = start.log.with_file_name("operator-2.log");
-        Operator::start(&Start { identity: SECOND.to_owned(), log, ..start })
+        Operator::start(&Start { identity: "second".to_owned(), log, ..start })
     }
 
     /// Asks the first operator to end, and puts another into its place.
     pub(super) async fn hand_over(&self, to: Operator) -> Result<(), String> {
         self.end_operator().await?;
         // Whoever starts it anew has to be the one that has the Lease.
-        let mut start = self.start.borrow_mut();
-        (start.identity, start.log) = (SECOND.to_owned(), to.log.clone());
+        self.start.replace(to.start.clone());
         self.operator.replace(Some(to));
         Ok(())
     }
@@ -322,7 +319,7 @@ impl Stage {
     /// The last lines of the operator.
     pub(super) fn operator_said(&self) -> String {
         if let Some(operator) = self.operator.borrow().as_ref() {
-            return tail(&operator.log, 40);
+            return tail(&operator.start.log, 40);
         }
         let own = "app.kubernetes.io/name=quorate-operator";
         let said = self.kubectl(&["-n", SYSTEM, "logs", "-l", own, "--prefix", "--tail", "40"]);
