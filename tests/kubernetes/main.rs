@@ -36,9 +36,10 @@ It tells what happens as it happens, ends with a table and the promises, and tak
 cluster away, also after Ctrl-C. It needs Linux with root and Go 1.26 or later; the first time it
 builds Kubernetes, which takes ten minutes.
 
-With --kubeconfig it does what Helm and kubectl can do on a cluster that is there: installs the
-chart, unless an operator is there, applies the example in a namespace of its own, scales, deletes
-pods and a volume, and takes away what it made.";
+With --kubeconfig it does what Helm and kubectl can do on a cluster that is there, on the file's
+current context: installs the chart, unless an operator is there, applies the example in a
+namespace of its own, scales, deletes pods and a volume, and takes away what it made. There it
+judges the leaders alone, and measures no clients.";
 const DEMO_END: &str = "\
 What the table measures:
   group gap    the longest time in which clients at some pod that was not broken got nothing done
@@ -119,10 +120,10 @@ struct TestArgs {
 
 #[derive(Args)]
 struct Where {
-    /// On this cluster instead of one of its own: by Helm and kubectl alone, without touching nodes
+    /// On this file's current cluster instead of one of its own: by Helm and kubectl alone
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The image that its nodes can pull, or have; the chart's own where it is left out
+    /// The image to install there, where no operator is; else the chart's own
     #[arg(long, value_name = "REPOSITORY:TAG", requires = "kubeconfig")]
     image_name: Option<String>,
 }

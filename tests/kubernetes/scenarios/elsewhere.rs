@@ -43,7 +43,6 @@ const fn own(name: &'static str, run: for<'a> fn(&'a There<'a>) -> Ran<'a>) -> S
 }
 
 const ALL: &[Scenario] = &[
-    scenario("apply-and-lead", |there| Box::pin(lead(there))),
     scenario("refused", |there| Box::pin(bad_manifests(there))),
     scenario("scale-3-5-3-1-3", |there| Box::pin(sizes(there, &[5, 3, 1, 3]))),
     scenario("scale-3-0-3", |there| Box::pin(stopped(there))),
@@ -113,8 +112,8 @@ async fn whole(there: &There<'_>) -> Result<(), String> {
 }
 
 /// Changes the resource by a JSON patch.
-fn patch(there: &There<'_>, how: &str, path: &str, value: &Value) -> Result<(), String> {
-    let patch = json!([{"op": how, "path": path, "value": value}]).to_string();
+fn patch(there: &There<'_>, path: &str, value: &Value) -> Result<(), String> {
+    let patch = json!([{"op": "add", "path": path, "value": value}]).to_string();
     there.within(&["patch", "raft", NAME, "--type=json", "-p", &patch]).map(drop)
 }
 
@@ -125,11 +124,6 @@ fn scale(there: &There<'_>, replicas: usize) -> Result<(), String> {
 
 fn uids(there: &There<'_>) -> Result<BTreeMap<String, String>, String> {
     Ok(there.pods()?.into_iter().map(|pod| (pod.name, pod.uid)).collect())
-}
-
-async fn lead(there: &There<'_>) -> Result<String, String> {
-    let first = there.led(0).await?;
-    Ok(format!("{} leads with token {}", first.pod, first.token))
 }
 
 async fn bad_manifests(there: &There<'_>) -> Result<String, String> {
@@ -214,7 +208,7 @@ async fn all_deleted(there: &There<'_>) -> Result<String, String> {
 /// A Service leads to the leading pod, and follows.
 async fn service(there: &There<'_>) -> Result<String, String> {
     let service = json!({"election": "demo", "ports": [{"port": 80, "targetPort": 8080}]});
-    patch(there, "add", "/spec/leaderService", &service)?;
+    patch(there, "/spec/leaderService", &service)?;
     let before = there.led(0).await?;
     leads_to(there, &before.pod).await?;
     there.within(&["delete", "pod", &before.pod, "--wait=false"])?;
@@ -244,7 +238,7 @@ async fn template(there: &There<'_>) -> Result<String, String> {
     let said: Value = serde_json::from_str(&said).map_err(|e| format!("{said}: {e}"))?;
     let leader = said["leader"].as_str().unwrap_or_default().to_owned();
     let path = "/spec/template/spec/containers/0/env";
-    patch(there, "add", path, &json!([{"name": "COLOUR", "value": "blue"}]))?;
+    patch(there, path, &json!([{"name": "COLOUR", "value": "blue"}]))?;
     let mut order: Vec<String> = Vec::new();
     until("all pods are exchanged", PATIENCE, async || {
         let pods = there.pods()?;
@@ -274,7 +268,7 @@ async fn template(there: &There<'_>) -> Result<String, String> {
 async fn bad_template(there: &There<'_>) -> Result<String, String> {
     let before = uids(there)?;
     let image = "/spec/template/spec/containers/0/image";
-    patch(there, "replace", image, &json!(MISSING))?;
+    patch(there, image, &json!(MISSING))?;
     let touched = || {
         let now = uids(there)?.into_iter();
         Ok::<_, String>(now.filter(|(name, uid)| before.get(name) != Some(uid)).count())
@@ -300,7 +294,7 @@ async fn bad_template(there: &There<'_>) -> Result<String, String> {
 /// A sidecar image that cannot be had touches nobody.
 async fn bad_image(there: &There<'_>) -> Result<String, String> {
     let (before, begun) = (there.pods()?, Instant::now());
-    patch(there, "add", "/spec/sidecar", &json!({"image": MISSING}))?;
+    patch(there, "/spec/sidecar", &json!({"image": MISSING}))?;
     let why = until("the update is halted", PATIENCE, async || {
         let raft = there.raft()?;
         halted(&raft).ok_or_else(|| raft["status"]["conditions"].to_string())

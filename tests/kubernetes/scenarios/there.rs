@@ -54,7 +54,7 @@ pub(super) struct There<'a> {
     pub(super) leaders: RefCell<Leaders>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 enum Made {
     /// The operator's namespace.
     System,
@@ -83,7 +83,7 @@ pub(super) async fn on(
         // First: it takes the signals before anything is made.
         biased;
         asked = asked_to_end() => Err(asked),
-        ran = there.work(work) => ran,
+        ran = async { there.enter()?; work(&there).await } => ran,
     };
     if ran.is_err() && there.made.borrow().contains(&Made::Space) {
         eprintln!("{}", there.told());
@@ -101,10 +101,8 @@ fn program(name: &str) -> Result<PathBuf, String> {
 }
 
 impl There<'_> {
-    async fn work(
-        &self,
-        work: impl AsyncFnOnce(&There<'_>) -> Result<bool, String>,
-    ) -> Result<bool, String> {
+    /// Has the operator at hand, and a namespace.
+    fn enter(&self) -> Result<(), String> {
         match &self.found {
             None => self.prepare()?,
             Some(_) if self.to.image.is_some() => {
@@ -116,7 +114,7 @@ impl There<'_> {
         }
         self.kubectl(&["create", "namespace", self.space])?;
         self.made.borrow_mut().push(Made::Space);
-        work(self).await
+        Ok(())
     }
 
     /// Where an operator is.
@@ -132,23 +130,29 @@ impl There<'_> {
 
     /// Installs the operator where none was, and remembers what that makes.
     fn prepare(&self) -> Result<(), String> {
-        let named = |kind: &str, name: &str| {
-            self.kubectl(&["get", kind, name, "--ignore-not-found", "-o", "name"])
+        let absent = |kind: &str, name: &str| {
+            let found = self.kubectl(&["get", kind, name, "--ignore-not-found", "-o", "name"]);
+            found.map(|found| found.is_empty())
         };
-        if named("crd", DEFINITION)?.is_empty() {
-            self.made.borrow_mut().push(Made::Definition);
-        } else if !self.kubectl(&["get", "raft", "-A", "-o", "name"])?.is_empty() {
+        let (definition, system) = (absent("crd", DEFINITION)?, absent("namespace", SYSTEM)?);
+        if !definition && !self.kubectl(&["get", "raft", "-A", "-o", "name"])?.is_empty() {
             return Err("there are RaftClusters, and no operator looks after them: one that is \
                         installed for a while would change them; install yours first"
                 .to_owned());
         }
-        if self.helm(&["status", RELEASE, "-n", SYSTEM]).is_ok() {
-            return Err(format!("a Helm release {RELEASE} is in {SYSTEM}, without its operator"));
+        match self.helm(&["status", RELEASE, "-n", SYSTEM]) {
+            Ok(_) => {
+                return Err(format!(
+                    "a Helm release {RELEASE} is in {SYSTEM}, without its operator"
+                ));
+            }
+            Err(why) if why.contains("release: not found") => {}
+            // It may be there, and is not ours to take away.
+            Err(why) => return Err(why),
         }
-        if named("namespace", SYSTEM)?.is_empty() {
-            self.made.borrow_mut().insert(0, Made::System);
-        }
-        self.made.borrow_mut().push(Made::Release);
+        let made = [(system, Made::System), (definition, Made::Definition), (true, Made::Release)];
+        let new = made.into_iter().filter_map(|(new, made)| new.then_some(made));
+        self.made.borrow_mut().extend(new);
         self.install()
     }
 
@@ -164,7 +168,7 @@ impl There<'_> {
         let failed = |e: std::io::Error| format!("{}: {e}", program.display());
         let mut command = Command::new(program);
         command.arg("--kubeconfig").arg(&self.to.kubeconfig).args(words).stdin(Stdio::piped());
-        // A second Ctrl-C is not for who tidies up.
+        // Ctrl-C is for this process: what began ends, and then what was made is taken away.
         command.process_group(0);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
@@ -335,10 +339,11 @@ impl There<'_> {
             let there = status["readyReplicas"] == json!(replicas);
             let pods = self.pods()?;
             let whole = pods.len() == replicas && pods.iter().all(|pod| pod.ready && !pod.deleting);
-            match seen && there && whole && holds(&raft, "Ready") {
-                true => Ok(()),
-                false => Err(status["conditions"].to_string()),
+            if seen && there && whole && holds(&raft, "Ready") {
+                return Ok(());
             }
+            let pods: Vec<_> = pods.iter().map(|p| (&p.name, p.ready, p.deleting)).collect();
+            Err(format!("{pods:?}, {}", status["conditions"]))
         })
         .await
     }
@@ -351,12 +356,9 @@ impl There<'_> {
             self.look()?;
             let now = self.leaders.borrow().last().filter(|term| term.token > above).cloned();
             let now = now.ok_or_else(|| format!("none under a token above {above}"))?;
-            match heard.as_ref().filter(|before| before.token == now.token) {
-                Some(before) if before.last < now.last => return Ok(now),
-                Some(_) => {}
-                None => heard = Some(now.clone()),
-            }
-            Err(format!("no more is heard of {now:?}"))
+            let before = heard.replace(now.clone());
+            let more = before.is_some_and(|was| was.token == now.token && was.last < now.last);
+            if more { Ok(now) } else { Err(format!("no more is heard of {now:?}")) }
         })
         .await
     }
