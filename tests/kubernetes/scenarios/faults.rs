@@ -8,6 +8,7 @@ use super::space::{
 use super::stage::Stage;
 use crate::network;
 use quorate_load::boottime_ns;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// The group is without a leader for no longer than this after its sidecar was killed, in ns.
@@ -21,8 +22,8 @@ const AGAIN_MAX: usize = 3;
 /// An end that the sidecar sees frees the name within this, in s, with all that reading logs
 /// takes; else a TTL passes.
 const SEEN_MAX: f64 = 3.0;
-/// How long a node is cut off.
-const CUT: Duration = Duration::from_secs(20);
+/// How long a node is cut off: longer than the control plane takes to call its pods not ready.
+const CUT: Duration = Duration::from_secs(60);
 
 /// The Raft leader's sidecar is killed; gives the group's gap, in ns.
 pub(super) async fn kill_leader(
@@ -224,38 +225,48 @@ pub(super) async fn all_deleted(stage: &Stage) -> Result<String, String> {
     Ok(format!("Ready after {took:.1} s, gap {}; {checked} acknowledged, 0 lost", ms(gap)))
 }
 
-/// A node is cut off: the others go on, and it comes back.
+/// A node is cut off: the others go on, and it comes back with what it had.
 pub(super) async fn node_cut(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "cut", standalone(3)).await?;
     let mut load = Load::start(&space).await?;
     load.keep("demo-0", 20).await?;
     let leader = space.some_leader().await?;
-    let node = space.pod(&leader).await?.node;
-    let away: Vec<String> = {
-        let pods = space.pods().await?;
-        pods.into_iter().filter(|pod| pod.node == node).map(|pod| pod.name).collect()
+    let lives = async || {
+        let pods = space.pods().await?.into_iter();
+        Ok::<_, String>(pods.map(|pod| (pod.name, (pod.uid, pod.node))).collect::<BTreeMap<_, _>>())
     };
-    let away: Vec<&str> = away.iter().map(String::as_str).collect();
-    if away.len() != 1 {
-        return Err(format!("each pod is to be on a node of its own, and {node} has {away:?}"));
+    let before = lives().await?;
+    let node = before[&leader].1.clone();
+    let ask = before.iter().find(|(_, (_, on))| *on != node).map(|(name, _)| name.clone());
+    if before.values().filter(|(_, on)| *on == node).count() != 1 {
+        return Err(format!("each pod is to be on a node of its own: {before:?}"));
     }
+    // Its client's session lasts half as long as it is away, and no promise is broken by that.
+    load.retire(&[leader.clone()], &ask.ok_or("all are on one node")?).await?;
+    let away = [leader.as_str()];
     let number = node.trim_start_matches("node").parse().map_err(|_| format!("{node}?"))?;
     let from = boottime_ns();
     network::link(&stage.instance, number, false)?;
-    let (waited, gap) = (tokio::time::sleep(CUT), &load);
-    waited.await;
-    let held = gap.none_failed(from, &away);
-    let gap = load.gap(from, &away);
+    tokio::time::sleep(CUT).await;
+    let (held, gap) = (load.none_failed(from, &away), load.gap(from, &away));
+    let seen = space.pod(&leader).await.map(|pod| pod.ready);
     network::link(&stage.instance, number, true)?;
     held?;
+    if seen? {
+        return Err(format!("after {} s the control plane calls {leader} ready", CUT.as_secs()));
+    }
     if gap > FAILOVER_MAX {
         return Err(format!("the others had a gap of {}", ms(gap)));
     }
     let begun = Instant::now();
-    load.succeed().await?;
+    load.follow().await?;
     let serves = seconds(begun);
     space.settled(3).await?;
     let ready = seconds(begun);
+    let after = lives().await?;
+    if after != before {
+        return Err(format!("pods are others: {before:?}, then {after:?}"));
+    }
     let checked = load.finish().await?;
     Ok(format!(
         "the leader's node away for {} s: gap of the others {}; back: serves after {serves:.1} s, \

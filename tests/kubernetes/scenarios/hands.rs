@@ -1,6 +1,7 @@
 //! What people do to a RaftCluster's objects, and to the nodes, beside its own resource.
 
-use super::load::Load;
+use super::load::{Load, PLANNED_MAX, ms};
+use super::rolls::Roll;
 use super::seconds;
 use super::space::{NAME, PATIENCE, Space, standalone, until};
 use super::stage::Stage;
@@ -72,18 +73,53 @@ pub(super) async fn drain(stage: &Stage) -> Result<String, String> {
             load.planned(from, &[&pod.name]).map_err(|why| format!("{}: {why}", pod.node))?;
         told.push(format!("{} {:.1} s {cost}", pod.node, seconds(begun)));
     }
+    told.push(in_a_roll(&space, &load).await?);
     let checked = load.finish().await?;
     Ok(format!("{}; {checked} acknowledged, 0 lost", told.join(", ")))
+}
+
+/// The same while the operator exchanges the pods: still one is away at a time.
+async fn in_a_roll(space: &Space<'_>, load: &Load<'_>) -> Result<String, String> {
+    let (begun, nodes) = (Instant::now(), space.stage.instance.node_numbers());
+    let mut roll = Roll::new(space).await?;
+    let restart = r#"{"spec":{"restartedAt":"in a roll"}}"#;
+    space.kubectl(&["patch", "raft", NAME, "--type=merge", "-p", restart])?;
+    for node in nodes.map(|number| format!("node{number}")) {
+        space.stage.kubectl(&["cordon", &node])?;
+        let drained = until("the node is drained", PATIENCE, async || {
+            match roll.look(space, load).await {
+                // It ends the scenario, not the wait.
+                Err(why) => Ok(Err(why)),
+                // The budget is closed while another is away: then it is asked again.
+                Ok(_) => evict(space, &node, "--timeout=1s").map(Ok),
+            }
+        });
+        let drained = drained.await;
+        space.stage.kubectl(&["uncordon", &node])?;
+        drained??;
+    }
+    roll.whole(space, load).await?;
+    space.settled(3).await?;
+    load.succeed().await?;
+    if roll.gap > PLANNED_MAX {
+        return Err(format!("a gap of {} at pods whose turn it was not", ms(roll.gap)));
+    }
+    Ok(format!("all in a roll {:.1} s, gap of the others {}", seconds(begun), ms(roll.gap)))
+}
+
+/// `kubectl drain`, of members' pods alone.
+fn evict(space: &Space<'_>, node: &str, patience: &str) -> Result<(), String> {
+    let flags = ["--delete-emptydir-data", "--ignore-daemonsets", patience];
+    let selector = format!("--pod-selector=quorate.dev/cluster={NAME}");
+    let words = [&["drain", node], &flags[..], &[selector.as_str()]].concat();
+    space.stage.kubectl(&words).map(drop)
 }
 
 async fn drain_one(space: &Space<'_>, node: &str) -> Result<(), String> {
     space.stage.kubectl(&["cordon", node])?;
     let pods: Vec<_> = space.pods().await?.into_iter().filter(|pod| pod.node == node).collect();
-    let flags = ["--delete-emptydir-data", "--ignore-daemonsets", "--timeout=60s"];
-    let selector = format!("--pod-selector=quorate.dev/cluster={NAME}");
-    let words = [&["drain", node], &flags[..], &[selector.as_str()]].concat();
     // kubectl waits for a budget that is closed just now; what it is refused, it asks again.
-    space.stage.kubectl(&words)?;
+    evict(space, node, "--timeout=60s")?;
     for pod in pods {
         until("the pod has left the node", PATIENCE, async || {
             let now = space.pod(&pod.name).await?;

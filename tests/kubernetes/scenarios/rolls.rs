@@ -33,20 +33,9 @@ pub(super) async fn template(stage: &Stage) -> Result<String, String> {
     load.keep("demo-0", 20).await?;
     let leader = space.some_leader().await?;
     let begun = Instant::now();
-    let before = uids(&space.pods().await?);
-    let looked = boottime_ns();
-    let (order, back) = Default::default();
-    let mut roll = Roll { before, order, gap: 0, looked, away: Vec::new(), back };
+    let mut roll = Roll::new(&space).await?;
     space.apply(changed("blue"))?;
-    until("all pods are exchanged", PATIENCE * 2, async || {
-        // What it finds wrong ends the scenario, not the wait.
-        match roll.look(&space, &load).await {
-            Ok(true) => Ok(Ok(())),
-            Ok(false) => Err(format!("so far: {:?}", roll.order)),
-            Err(why) => Ok(Err(why)),
-        }
-    })
-    .await??;
+    roll.whole(&space, &load).await?;
     space.settled(3).await?;
     let took = seconds(begun);
     let Roll { order, gap, .. } = roll;
@@ -66,12 +55,12 @@ pub(super) async fn template(stage: &Stage) -> Result<String, String> {
 }
 
 /// A roll, as it is watched.
-struct Roll {
+pub(super) struct Roll {
     before: BTreeMap<String, String>,
     /// New pods, in the order of their coming.
     order: Vec<String>,
     /// The longest at pods whose turn it was not, in ns.
-    gap: u64,
+    pub(super) gap: u64,
     looked: u64,
     /// Whose turn it was then.
     away: Vec<String>,
@@ -80,8 +69,32 @@ struct Roll {
 }
 
 impl Roll {
+    /// Of pods as they are now.
+    pub(super) async fn new(space: &Space<'_>) -> Result<Roll, String> {
+        let before = uids(&space.pods().await?);
+        let (order, back) = Default::default();
+        Ok(Roll { before, order, gap: 0, looked: boottime_ns(), away: Vec::new(), back })
+    }
+
+    /// Waits until all pods are new.
+    pub(super) async fn whole(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
+        until("all pods are exchanged", PATIENCE * 2, async || {
+            // What it finds wrong ends the scenario, not the wait.
+            match self.look(space, load).await {
+                Ok(true) => Ok(Ok(())),
+                Ok(false) => Err(format!("so far: {:?}", self.order)),
+                Err(why) => Ok(Err(why)),
+            }
+        })
+        .await?
+    }
+
     /// Whether all pods are new.
-    async fn look(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<bool, String> {
+    pub(super) async fn look(
+        &mut self,
+        space: &Space<'_>,
+        load: &Load<'_>,
+    ) -> Result<bool, String> {
         let pods = space.pods().await?;
         let works = |name: &str| pods.iter().any(|p| p.name == name && p.ready && !p.deleting);
         let away: Vec<&str> =
@@ -149,28 +162,31 @@ pub(super) fn halted(raft: &Value) -> Option<String> {
     halted.and_then(|one| one["message"].as_str().map(str::to_owned))
 }
 
-/// A sidecar image that cannot be had touches nobody; a revert is all it takes.
+/// A sidecar image that cannot be had, and one that has no sidecar in it, touch nobody; a revert is
+/// all it takes.
 pub(super) async fn bad_image(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "badimage", managed(3)).await?;
     let mut load = Load::start(&space).await?;
     load.keep("demo-0", 20).await?;
     let before = space.pods().await?;
-    let from = boottime_ns();
-    let mut spec = managed(3);
-    spec["sidecar"] = json!({"image": "quorate.test/missing:1"});
-    space.apply(spec)?;
-    let begun = Instant::now();
-    let why = until("the update is halted", PATIENCE, async || {
-        let raft = space.raft().await?;
-        halted(&raft).ok_or_else(|| raft["status"]["conditions"].to_string())
-    })
-    .await?;
-    let halted = seconds(begun);
-    if !why.contains("quorate.test/missing:1") {
-        return Err(format!("the condition does not name the image: {why}"));
+    let (from, mut told) = (boottime_ns(), Vec::new());
+    for image in ["quorate.test/missing:1", "quorate.test/busybox:1"] {
+        let mut spec = managed(3);
+        spec["sidecar"] = json!({"image": image});
+        space.apply(spec)?;
+        let begun = Instant::now();
+        let why = until("the update is halted", PATIENCE, async || {
+            let raft = space.raft().await?;
+            halted(&raft).ok_or_else(|| raft["status"]["conditions"].to_string())
+        })
+        .await?;
+        told.push(format!("{:.1} s", seconds(begun)));
+        if !why.contains(image) {
+            return Err(format!("the condition does not name the image {image}: {why}"));
+        }
+        space.apply(managed(3))?;
+        space.settled(3).await?;
     }
-    space.apply(managed(3))?;
-    space.settled(3).await?;
     for old in &before {
         let new = space.pod(&old.name).await?;
         if new.uid != old.uid || new.restarts("quorate") != old.restarts("quorate") {
@@ -179,8 +195,8 @@ pub(super) async fn bad_image(stage: &Stage) -> Result<String, String> {
     }
     load.succeed().await?;
     load.none_failed(from, &[])?;
-    let checked = load.finish().await?;
-    Ok(format!("halted after {halted:.1} s, no sidecar touched; {checked} acknowledged, 0 lost"))
+    let (checked, told) = (load.finish().await?, told.join(" and "));
+    Ok(format!("halted after {told}, no sidecar touched; {checked} acknowledged, 0 lost"))
 }
 
 /// The sidecar's image changes in place: applications run on, and keep their sessions.
