@@ -6,6 +6,7 @@ use super::seconds;
 use super::space::{NAME, PATIENCE, Space, standalone, until};
 use super::stage::Stage;
 use quorate_load::boottime_ns;
+use serde_json::json;
 use std::time::Instant;
 
 /// Somebody edits what is the operator's: everything comes back as the resource wants it.
@@ -87,12 +88,13 @@ async fn in_a_roll(space: &Space<'_>, load: &Load<'_>) -> Result<String, String>
     for node in nodes.map(|number| format!("node{number}")) {
         space.stage.kubectl(&["cordon", &node])?;
         let drained = until("the node is drained", PATIENCE, async || {
-            match roll.look(space, load).await {
-                // It ends the scenario, not the wait.
-                Err(why) => Ok(Err(why)),
-                // The budget is closed while another is away: then it is asked again.
-                Ok(_) => evict(space, &node, "--timeout=1s").map(Ok),
+            if let Err(why) = roll.look(space, load).await {
+                return Ok(Err(why)); // It ends the scenario, not the wait.
             }
+            let pods = space.pods().await?.into_iter();
+            let left = pods.filter(|pod| pod.node == node && !pod.deleting);
+            // The budget is closed while another is away: then it is asked again.
+            left.map(|pod| pod.name).try_for_each(|pod| evict(space, &pod)).map(Ok)
         });
         let drained = drained.await;
         space.stage.kubectl(&["uncordon", &node])?;
@@ -107,19 +109,21 @@ async fn in_a_roll(space: &Space<'_>, load: &Load<'_>) -> Result<String, String>
     Ok(format!("all in a roll {:.1} s, gap of the others {}", seconds(begun), ms(roll.gap)))
 }
 
-/// `kubectl drain`, of members' pods alone.
-fn evict(space: &Space<'_>, node: &str, patience: &str) -> Result<(), String> {
-    let flags = ["--delete-emptydir-data", "--ignore-daemonsets", patience];
-    let selector = format!("--pod-selector=quorate.dev/cluster={NAME}");
-    let words = [&["drain", node], &flags[..], &[selector.as_str()]].concat();
-    space.stage.kubectl(&words).map(drop)
+/// What `kubectl drain` asks for each pod; that would stand still for 5 s if it is refused.
+fn evict(space: &Space<'_>, pod: &str) -> Result<(), String> {
+    let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", space.namespace);
+    let object = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}});
+    space.stage.post(&path, &object).map(drop)
 }
 
 async fn drain_one(space: &Space<'_>, node: &str) -> Result<(), String> {
     space.stage.kubectl(&["cordon", node])?;
     let pods: Vec<_> = space.pods().await?.into_iter().filter(|pod| pod.node == node).collect();
+    let flags = ["--delete-emptydir-data", "--ignore-daemonsets", "--timeout=60s"];
+    let selector = format!("--pod-selector=quorate.dev/cluster={NAME}");
+    let words = [&["drain", node], &flags[..], &[selector.as_str()]].concat();
     // kubectl waits for a budget that is closed just now; what it is refused, it asks again.
-    evict(space, node, "--timeout=60s")?;
+    space.stage.kubectl(&words)?;
     for pod in pods {
         until("the pod has left the node", PATIENCE, async || {
             let now = space.pod(&pod.name).await?;

@@ -173,20 +173,19 @@ impl<'a> Load<'a> {
 
     /// No call at any pod but these failed since `from`.
     pub(super) fn none_failed(&self, from: u64, without: &[&str]) -> Result<(), String> {
-        self.none_failed_but(from, without, &BTreeMap::new())
+        self.none_failed_but((from, boottime_ns()), without, &BTreeMap::new())
     }
 
-    /// The same; at some pods, only calls count that were begun after a moment.
+    /// The same between two moments; at some pods, only calls count that were begun after another.
     pub(super) fn none_failed_but(
         &self,
-        from: u64,
+        (from, to): (u64, u64),
         without: &[&str],
         back: &BTreeMap<String, u64>,
     ) -> Result<(), String> {
-        let now = boottime_ns();
         for (pod, gaps) in self.others(without) {
             let back = back.get(pod).copied().unwrap_or(0);
-            let mut failed = gaps.failed(from, now);
+            let mut failed = gaps.failed(from, to);
             failed.retain(|failure| failure.begun > back);
             if let Some(Failure { begun, ended, why }) = failed.first() {
                 let (count, took) = (failed.len(), ms(ended - begun));

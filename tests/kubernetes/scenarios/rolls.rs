@@ -95,7 +95,10 @@ impl Roll {
         space: &Space<'_>,
         load: &Load<'_>,
     ) -> Result<bool, String> {
+        // A pod that begins to go while pods are listed is judged the next time, when it is away.
+        let now = boottime_ns();
         let pods = space.pods().await?;
+        let seen = boottime_ns();
         let works = |name: &str| pods.iter().any(|p| p.name == name && p.ready && !p.deleting);
         let away: Vec<&str> =
             self.before.keys().map(String::as_str).filter(|name| !works(name)).collect();
@@ -105,10 +108,10 @@ impl Roll {
         // One that just came back was away for a part of the time since the last look.
         let without: Vec<&str> =
             away.iter().copied().chain(self.away.iter().map(String::as_str)).collect();
-        load.none_failed_but(self.looked, &without, &self.back)?;
+        load.none_failed_but((self.looked, now), &without, &self.back)?;
         self.gap = self.gap.max(load.gap(self.looked, &without));
-        self.looked = boottime_ns();
-        self.back.extend(without.iter().map(|name| ((*name).to_owned(), self.looked)));
+        self.looked = now;
+        self.back.extend(without.iter().map(|name| ((*name).to_owned(), seen)));
         self.away = away.into_iter().map(str::to_owned).collect();
         for pod in pods.iter().filter(|pod| self.before.get(&pod.name) != Some(&pod.uid)) {
             if !self.order.contains(&pod.name) {

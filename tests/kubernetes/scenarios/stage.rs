@@ -133,6 +133,12 @@ impl Stage {
         kubectl.run(&["apply", "--validate=strict", "-f", "-"], Some(&object.to_string()))
     }
 
+    /// Posts an object to a path of the API.
+    pub(super) fn post(&self, path: &str, object: &Value) -> Result<String, String> {
+        let kubectl = Kubectl::new(&self.instance, &self.binaries)?;
+        kubectl.run(&["create", "--raw", path, "-f", "-"], Some(&object.to_string()))
+    }
+
     /// A part of what an object would be like once it was applied, webhooks included.
     pub(super) fn would_be(&self, object: &Value, path: &str) -> Result<String, String> {
         let kubectl = Kubectl::new(&self.instance, &self.binaries)?;
