@@ -242,7 +242,7 @@ pub(super) async fn node_cut(stage: &Stage) -> Result<String, String> {
         return Err(format!("each pod is to be on a node of its own: {before:?}"));
     }
     // Its client's session lasts half as long as it is away, and no promise is broken by that.
-    load.retire(&[leader.clone()], &ask.ok_or("all are on one node")?).await?;
+    load.retire(std::slice::from_ref(&leader), &ask.ok_or("all are on one node")?).await?;
     let away = [leader.as_str()];
     let number = node.trim_start_matches("node").parse().map_err(|_| format!("{node}?"))?;
     let from = boottime_ns();
