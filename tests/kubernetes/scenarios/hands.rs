@@ -38,9 +38,12 @@ pub(super) async fn hostile(stage: &Stage) -> Result<String, String> {
     .await?;
     space.settled(3).await?;
     // Its pods are kept for the set that comes after it.
-    space.kubectl(&["delete", "statefulset", NAME, "--cascade=orphan"])?;
-    until("there is a set again", PATIENCE, async || {
-        space.kubectl(&["get", "statefulset", NAME]).map(drop)
+    let set = || space.kubectl(&["get", "sts", NAME, "-o", "jsonpath={.metadata.uid}"]);
+    let former = set()?;
+    // kubectl would wait for a name to be free that the operator takes at once: once, for ever.
+    space.kubectl(&["delete", "sts", NAME, "--cascade=orphan", "--wait=false"])?;
+    until("there is another set", PATIENCE, async || {
+        if set()? == former { Err("it is the former".to_owned()) } else { Ok(()) }
     })
     .await?;
     space.settled(3).await?;
