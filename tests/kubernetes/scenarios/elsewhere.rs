@@ -4,7 +4,7 @@
 //! Invariant: all are about one RaftCluster, the example; each begins with it as it stands,
 //! whatever the one before left.
 
-use super::demo::leaders::Term;
+use super::leaders::Term;
 use super::outcome::Outcome;
 use super::refused::refuses;
 use super::rolls::halted;
@@ -88,10 +88,7 @@ pub async fn run(options: &Options, to: &Elsewhere) -> Result<bool, String> {
         for one in left {
             say(&format!("not tried: {}: the operator was there before", one.name));
         }
-        let judged = there.leaders.borrow().judge().map(|(leaders, lines)| {
-            format!("tokens only rise: {leaders} leaders, {lines} lines of theirs")
-        });
-        outcome.add("one-leader", begun, judged);
+        outcome.add("one-leader", begun, there.leaders.borrow().judge());
         Ok(outcome.tell(begun))
     })
     .await

@@ -17,6 +17,7 @@ mod gone;
 mod hands;
 mod handshake;
 mod lanes;
+mod leaders;
 mod load;
 mod operator;
 mod outcome;

@@ -4,7 +4,7 @@
 //! Invariant: what was made goes at the end, also after a failure or Ctrl-C, and nothing else: a
 //! definition, an operator, RaftClusters or a namespace that were there before stay as they were.
 
-use super::demo::leaders::{Leaders, Term};
+use super::leaders::{Leaders, Term};
 use super::space::{NAME, Pod, holds, until};
 use super::stage::SYSTEM;
 use super::{Options, asked_to_end};

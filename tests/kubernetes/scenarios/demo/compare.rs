@@ -5,9 +5,9 @@
 //! the audit log.
 
 use super::super::chart;
+use super::super::leaders::{self, Leaders, Term};
 use super::super::space::{NAME, PATIENCE, Pod, Space, application_of, kill, managed, until};
 use super::super::stage::{ACCOUNT, Stage};
-use super::leaders::{self, Leaders, Term};
 use crate::control::audit_log;
 use crate::{image, network, up};
 use quorate_load::screen::{Screen, milliseconds, print};

@@ -5,18 +5,17 @@
 
 mod compare;
 pub mod elsewhere;
-pub(super) mod leaders;
 mod measured;
 mod news;
 mod show;
 
 use super::chart;
+use super::leaders::Leaders;
 use super::space::{PATIENCE, Space, until};
 use super::stage::Stage;
 use super::{Options, asked_to_end};
 use crate::down;
 use crate::up::Wanted;
-use leaders::Leaders;
 use quorate_load::screen::Screen;
 use show::Show;
 use std::cell::RefCell;

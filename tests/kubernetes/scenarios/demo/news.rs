@@ -1,7 +1,7 @@
 //! What happens by itself, in plain words, while the demo breaks things.
 
+use super::super::leaders::Leaders;
 use super::super::space::{Pod, Space, holds};
-use super::leaders::Leaders;
 use quorate_load::screen::Screen;
 use serde_json::Value;
 use std::cell::RefCell;

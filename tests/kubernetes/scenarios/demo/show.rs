@@ -1,9 +1,9 @@
 //! What the demo does to the group, and what is measured of it.
 
 use super::super::faults::kill_leader;
+use super::super::leaders::{self, Leaders, Term};
 use super::super::load::Load;
 use super::super::space::{PATIENCE, Pod, Space, application_of, kill, until};
-use super::leaders::{self, Leaders, Term};
 use super::measured::Measured;
 use crate::network;
 use quorate_load::boottime_ns;

@@ -1,9 +1,9 @@
-//! Which applications led, and when: what they printed, as the nodes' container runtimes kept it.
+//! Which applications led, and when: what they printed, as a node's disk or `kubectl logs` gives it.
 //!
-//! It is read from the nodes' disks: also while the API server is away, and before the log of a
-//! pod that ended goes.
+//! From disks it is had while the API server is away, too, and before the log of a pod that ended
+//! goes.
 
-use super::super::space::Space;
+use super::space::Space;
 use quorate_load::screen::Screen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -16,17 +16,17 @@ const STAMPED_MAX: u64 = 100_000_000;
 
 /// One leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::scenarios) struct Term {
-    pub(in crate::scenarios) token: u64,
-    pub(in crate::scenarios) pod: String,
+pub(super) struct Term {
+    pub(super) token: u64,
+    pub(super) pod: String,
     /// Its first and its last line: ns since 1970.
-    pub(in crate::scenarios) first: u64,
-    pub(in crate::scenarios) last: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(in crate::scenarios) struct Leaders {
+pub(super) struct Leaders {
     /// How far each file was read.
     read: BTreeMap<PathBuf, u64>,
     terms: BTreeMap<u64, Term>,
@@ -38,7 +38,7 @@ pub(in crate::scenarios) struct Leaders {
 
 impl Leaders {
     /// Reads what was printed since the last time; gives the leaders that are new.
-    pub(in crate::scenarios) fn look(&mut self, space: &Space<'_>) -> Vec<Term> {
+    pub(super) fn look(&mut self, space: &Space<'_>) -> Vec<Term> {
         let before = self.terms.keys().next_back().copied().unwrap_or(0);
         let instance = &space.stage.instance;
         for node in instance.node_numbers() {
@@ -57,14 +57,14 @@ impl Leaders {
 
     /// Takes in lines of a pod, as `kubectl logs --timestamps` gives them, at times again; gives
     /// the leaders that are new.
-    pub(in crate::scenarios) fn hear(&mut self, text: &str, pod: &str) -> Vec<Term> {
+    pub(super) fn hear(&mut self, text: &str, pod: &str) -> Vec<Term> {
         let before = self.terms.keys().next_back().copied().unwrap_or(0);
         text.lines().filter_map(parse).for_each(|(at, token)| self.add(at, token, pod));
         self.terms.range(before + 1..).map(|(_, term)| term.clone()).collect()
     }
 
     /// The last line under a token, in ns since 1970.
-    pub(in crate::scenarios) fn last_of(&self, token: u64) -> u64 {
+    pub(super) fn last_of(&self, token: u64) -> u64 {
         self.terms.get(&token).map_or(0, |term| term.last)
     }
 
@@ -96,12 +96,12 @@ impl Leaders {
     }
 
     /// The newest.
-    pub(in crate::scenarios) fn last(&self) -> Option<&Term> {
+    pub(super) fn last(&self) -> Option<&Term> {
         self.terms.values().next_back()
     }
 
     /// The longest time between two lines of whomever, in ns.
-    pub(in crate::scenarios) fn silence(&self, from: u64, to: u64) -> u64 {
+    pub(super) fn silence(&self, from: u64, to: u64) -> u64 {
         let before = self.lines.range(..from).next_back().copied().unwrap_or(from);
         let (mut last, mut longest) = (before, 0);
         for at in self.lines.range(from..to).copied().chain([to]) {
@@ -112,31 +112,29 @@ impl Leaders {
     }
 
     /// For how long two led at once, in ns.
-    pub(in crate::scenarios) fn overlap(&self) -> u64 {
+    pub(super) fn overlap(&self) -> u64 {
         let terms: Vec<&Term> = self.terms.values().collect();
         let over = terms.windows(2).map(|pair| pair[0].last.saturating_sub(pair[1].first));
         over.filter(|both| *both > STAMPED_MAX).sum()
     }
 
     /// How many there were.
-    pub(in crate::scenarios) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.terms.len()
     }
 
     /// Says whether there was one at a time; true if so.
-    pub(in crate::scenarios) fn tell(&self, screen: &Screen) -> bool {
+    pub(super) fn tell(&self, screen: &Screen) -> bool {
         let judged = self.judge();
         match &judged {
-            Ok((leaders, lines)) => screen.kept(&format!(
-                "one leader at a time, tokens only rise: {leaders} leaders, {lines} lines of theirs"
-            )),
+            Ok(kept) => screen.kept(kept),
             Err(why) => screen.broken(why),
         }
         judged.is_ok()
     }
 
-    /// One at a time, under tokens that rise. Gives how many there were, and their lines.
-    pub(in crate::scenarios) fn judge(&self) -> Result<(usize, usize), String> {
+    /// One at a time, under tokens that rise: a sentence either way.
+    pub(super) fn judge(&self) -> Result<String, String> {
         if let Some((token, pod)) = &self.twice {
             return Err(format!("{pod} led under token {token}, too: {:?}", self.terms.get(token)));
         }
@@ -151,7 +149,10 @@ impl Leaders {
                 ));
             }
         }
-        Ok((self.terms.len(), self.lines.len()))
+        let (leaders, lines) = (self.terms.len(), self.lines.len());
+        Ok(format!(
+            "one leader at a time, tokens only rise: {leaders} leaders, {lines} lines of theirs"
+        ))
     }
 }
 
@@ -169,7 +170,7 @@ fn parse(line: &str) -> Option<(u64, u64)> {
 }
 
 /// Now, as the runtimes stamp it: ns since 1970.
-pub(in crate::scenarios) fn now() -> u64 {
+pub(super) fn now() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
 }
 
@@ -177,7 +178,7 @@ pub(in crate::scenarios) fn now() -> u64 {
 mod tests {
     use super::*;
 
-    fn led(lines: &[(&str, u64, &str)]) -> Result<(usize, usize), String> {
+    fn led(lines: &[(&str, u64, &str)]) -> Result<String, String> {
         let mut leaders = Leaders::default();
         for (second, token, pod) in lines {
             let line = format!("2026-01-01T00:00:{second}Z stdout F {WORDS}{token}");
@@ -189,7 +190,9 @@ mod tests {
 
     #[test]
     fn two_at_once_and_falling_tokens_are_found() {
-        assert_eq!(led(&[("01.5", 1, "a"), ("02.5", 1, "a"), ("03", 2, "b")]), Ok((2, 3)));
+        let kept = "one leader at a time, tokens only rise: 2 leaders, 3 lines of theirs";
+        let two = led(&[("01.5", 1, "a"), ("02.5", 1, "a"), ("03", 2, "b")]);
+        assert_eq!(two.as_deref(), Ok(kept));
         assert!(led(&[("01", 1, "a"), ("05", 1, "a"), ("03", 2, "b")]).is_err());
         assert!(led(&[("03", 1, "a"), ("01", 2, "b")]).is_err());
         assert!(led(&[("01", 1, "a"), ("02", 1, "b")]).is_err(), "one token, two pods");
