@@ -7,6 +7,7 @@
 use super::certificates::Nudge;
 use super::refused::refused;
 use super::rights;
+use super::rolls::MISSING;
 use super::seconds;
 use super::space::{NAME, PATIENCE, Pod, Space, application_of, kill, standalone, until};
 use super::stage::{SYSTEM, Stage};
@@ -292,7 +293,7 @@ async fn changes(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String
     space.settled(3).await?;
     let before = space.pods().await?;
     let image = format!("{container}/image");
-    patch(json!({"op": "replace", "path": image, "value": "quorate.test/missing:1"}))?;
+    patch(json!({"op": "replace", "path": image, "value": MISSING}))?;
     exchanged(&before, 1).await?;
     patch(json!({"op": "replace", "path": image, "value": "busybox:1.36"}))?;
     space.settled(3).await?;

@@ -7,24 +7,19 @@
 use super::leaders::Term;
 use super::outcome::Outcome;
 use super::refused::refuses;
-use super::rolls::halted;
+use super::rolls::{Exchange, MISSING, halted, halts_after_one, uids};
 use super::space::{NAME, Pod, until};
 use super::stage::SYSTEM;
 use super::there::{Elsewhere, OPERATOR, PATIENCE, There, on};
 use super::{Options, Ran, seconds};
 use crate::say;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const SPACE: &str = "quorate-test";
-/// How long a halted roll is watched.
-const WATCHED: Duration = Duration::from_secs(10);
 /// Kills every other shell of a container; the code tells whether there was one.
 const KILL: &str = "none=1; for one in /proc/[0-9]*; do read -r name < $one/comm; p=${one#/proc/}; \
     [ \"$name\" = sh ] && [ $p != $$ ] && kill -9 $p && none=0; done; exit $none";
-/// An image that nobody has.
-const MISSING: &str = "quorate.test/missing:1";
 
 /// A named test; what it gives is what it measured.
 struct Scenario {
@@ -117,10 +112,6 @@ fn patch(there: &There<'_>, path: &str, value: &Value) -> Result<(), String> {
 fn scale(there: &There<'_>, replicas: usize) -> Result<(), String> {
     let replicas = format!("--replicas={replicas}");
     there.within(&["scale", "raft/demo", &replicas]).map(drop)
-}
-
-fn uids(there: &There<'_>) -> Result<BTreeMap<String, String>, String> {
-    Ok(there.pods()?.into_iter().map(|pod| (pod.name, pod.uid)).collect())
 }
 
 async fn bad_manifests(there: &There<'_>) -> Result<String, String> {
@@ -218,7 +209,7 @@ async fn leads_to(there: &There<'_>, pod: &str) -> Result<(), String> {
     until("the Service leads to it", PATIENCE, async || {
         let slice = there.json(&["-n", SPACE, "get", "endpointslice", "demo-leader"])?;
         let to = &slice["endpoints"][0]["targetRef"]["uid"];
-        let uid = uids(there)?.remove(pod);
+        let uid = uids(&there.pods()?).remove(pod);
         let right = uid.is_some_and(|uid| *to == uid);
         if right { Ok(()) } else { Err(slice["endpoints"].to_string()) }
     })
@@ -227,7 +218,7 @@ async fn leads_to(there: &There<'_>, pod: &str) -> Result<(), String> {
 
 /// Pods are exchanged one at a time, that of the Raft leader last.
 async fn template(there: &There<'_>) -> Result<String, String> {
-    let (before, begun) = (uids(there)?, Instant::now());
+    let (mut exchange, begun) = (Exchange::new(&there.pods()?), Instant::now());
     // The RaftCluster's status may name an earlier one.
     let tool = "/run/quorate/bin/quorate";
     let words = ["exec", "demo-0", "-c", "app", "--", tool, "status", "--output", "json"];
@@ -236,25 +227,14 @@ async fn template(there: &There<'_>) -> Result<String, String> {
     let leader = said["leader"].as_str().unwrap_or_default().to_owned();
     let path = "/spec/template/spec/containers/0/env";
     patch(there, path, &json!([{"name": "COLOUR", "value": "blue"}]))?;
-    let mut order: Vec<String> = Vec::new();
-    until("all pods are exchanged", PATIENCE, async || {
-        let pods = there.pods()?;
-        let works = |name: &str| pods.iter().any(|p| p.name == name && p.ready && !p.deleting);
-        let away: Vec<&String> = before.keys().filter(|name| !works(name)).collect();
-        if away.len() > 1 {
-            // It ends the scenario, not the wait.
-            return Ok(Err(format!("{away:?} are away together")));
-        }
-        for pod in pods.iter().filter(|pod| before.get(&pod.name) != Some(&pod.uid)) {
-            if !order.contains(&pod.name) {
-                order.push(pod.name.clone());
-            }
-        }
-        let so_far = format!("so far: {order:?}");
-        if order.len() == before.len() { Ok(Ok(())) } else { Err(so_far) }
+    until("all pods are exchanged", PATIENCE, async || match exchange.look(&there.pods()?) {
+        // It ends the scenario, not the wait.
+        Err(why) => Ok(Err(why)),
+        Ok(_) => exchange.whole().map(Ok),
     })
     .await??;
     there.ready(3).await?;
+    let order = exchange.order;
     if order.last() != Some(&leader) {
         return Err(format!("{leader:?} led, and the order was {order:?}"));
     }
@@ -263,26 +243,10 @@ async fn template(there: &There<'_>) -> Result<String, String> {
 
 /// A template that cannot start halts after one pod; the example heals it.
 async fn bad_template(there: &There<'_>) -> Result<String, String> {
-    let before = uids(there)?;
+    let before = uids(&there.pods()?);
     let image = "/spec/template/spec/containers/0/image";
     patch(there, image, &json!(MISSING))?;
-    let touched = || {
-        let now = uids(there)?.into_iter();
-        Ok::<_, String>(now.filter(|(name, uid)| before.get(name) != Some(uid)).count())
-    };
-    until("a pod with the bad template is there", PATIENCE, async || match touched()? {
-        0 => Err("all pods are the old ones".to_owned()),
-        _ => Ok(()),
-    })
-    .await?;
-    let end = Instant::now() + WATCHED;
-    while Instant::now() < end {
-        let touched = touched()?;
-        if touched != 1 {
-            return Err(format!("{touched} pods have the bad template"));
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    halts_after_one(&before, PATIENCE, async || there.pods()).await?;
     let begun = Instant::now();
     whole(there).await?;
     Ok(format!("halted after one pod, healed {:.1} s after the revert", seconds(begun)))
@@ -332,7 +296,7 @@ async fn helm_test(there: &There<'_>) -> Result<String, String> {
 /// Without an operator pods run on, and elect; the next one goes on with them.
 async fn reinstalled(there: &There<'_>) -> Result<String, String> {
     let uid = || there.within(&["get", "raft", NAME, "-o", "jsonpath={.metadata.uid}"]);
-    let (raft, before) = (uid()?, uids(there)?);
+    let (raft, before) = (uid()?, uids(&there.pods()?));
     there.uninstall()?;
     until("the operator is gone", PATIENCE, async || {
         let left = there.kubectl(&["-n", SYSTEM, "get", "pods", "-l", OPERATOR, "-o", "name"])?;
@@ -346,7 +310,7 @@ async fn reinstalled(there: &There<'_>) -> Result<String, String> {
     scale(there, 5)?;
     there.ready(5).await?;
     let again = seconds(begun);
-    let now = uids(there)?;
+    let now = uids(&there.pods()?);
     if uid()? != raft || before.iter().any(|(pod, uid)| now.get(pod) != Some(uid)) {
         return Err(format!("something was made anew: {before:?}, then {now:?}"));
     }

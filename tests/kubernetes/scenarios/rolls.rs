@@ -15,7 +15,11 @@ const OWN_MAX: u64 = 3_000_000_000;
 /// How long a halted roll is watched.
 const WATCHED: Duration = Duration::from_secs(10);
 
-fn uids(pods: &[Pod]) -> BTreeMap<String, String> {
+/// An image that nobody has.
+pub(super) const MISSING: &str = "quorate.test/missing:1";
+
+/// Who is who: another of the same name has another UID.
+pub(super) fn uids(pods: &[Pod]) -> BTreeMap<String, String> {
     pods.iter().map(|pod| (pod.name.clone(), pod.uid.clone())).collect()
 }
 
@@ -38,7 +42,7 @@ pub(super) async fn template(stage: &Stage) -> Result<String, String> {
     roll.whole(&space, &load).await?;
     space.settled(3).await?;
     let took = seconds(begun);
-    let Roll { order, gap, .. } = roll;
+    let Roll { exchange: Exchange { order, .. }, gap, .. } = roll;
     if order.last() != Some(&leader) {
         return Err(format!("{leader} led, and the order was {order:?}"));
     }
@@ -54,16 +58,50 @@ pub(super) async fn template(stage: &Stage) -> Result<String, String> {
     ))
 }
 
-/// A roll, as it is watched.
-pub(super) struct Roll {
+/// Pods that are exchanged, one at a time.
+pub(super) struct Exchange {
     before: BTreeMap<String, String>,
     /// New pods, in the order of their coming.
-    order: Vec<String>,
+    pub(super) order: Vec<String>,
+}
+
+impl Exchange {
+    /// Of these pods.
+    pub(super) fn new(pods: &[Pod]) -> Exchange {
+        Exchange { before: uids(pods), order: Vec::new() }
+    }
+
+    /// Notes who is new. Gives who does not work: one at most.
+    pub(super) fn look(&mut self, pods: &[Pod]) -> Result<Option<String>, String> {
+        let works = |name: &str| pods.iter().any(|p| p.name == name && p.ready && !p.deleting);
+        let away: Vec<&String> = self.before.keys().filter(|name| !works(name)).collect();
+        if away.len() > 1 {
+            return Err(format!("{away:?} are away together"));
+        }
+        let away = away.first().map(|name| (*name).clone());
+        for pod in pods.iter().filter(|pod| self.before.get(&pod.name) != Some(&pod.uid)) {
+            if !self.order.contains(&pod.name) {
+                self.order.push(pod.name.clone());
+            }
+        }
+        Ok(away)
+    }
+
+    /// What is missing until all pods are new.
+    pub(super) fn whole(&self) -> Result<(), String> {
+        let all = self.order.len() == self.before.len();
+        if all { Ok(()) } else { Err(format!("so far: {:?}", self.order)) }
+    }
+}
+
+/// A roll, as it is watched.
+pub(super) struct Roll {
+    exchange: Exchange,
     /// The longest at pods whose turn it was not, in ns.
     pub(super) gap: u64,
     looked: u64,
     /// Whose turn it was then.
-    away: Vec<String>,
+    away: Option<String>,
     /// When each that was away was seen so last: a call from before may fail later.
     back: BTreeMap<String, u64>,
 }
@@ -71,71 +109,50 @@ pub(super) struct Roll {
 impl Roll {
     /// Of pods as they are now.
     pub(super) async fn new(space: &Space<'_>) -> Result<Roll, String> {
-        let before = uids(&space.pods().await?);
-        let (order, back) = Default::default();
-        Ok(Roll { before, order, gap: 0, looked: boottime_ns(), away: Vec::new(), back })
+        let (exchange, back) = (Exchange::new(&space.pods().await?), BTreeMap::new());
+        Ok(Roll { exchange, gap: 0, looked: boottime_ns(), away: None, back })
     }
 
     /// Waits until all pods are new.
     pub(super) async fn whole(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
         until("all pods are exchanged", PATIENCE * 2, async || {
-            // What it finds wrong ends the scenario, not the wait.
             match self.look(space, load).await {
-                Ok(true) => Ok(Ok(())),
-                Ok(false) => Err(format!("so far: {:?}", self.order)),
+                // It ends the scenario, not the wait.
                 Err(why) => Ok(Err(why)),
+                Ok(()) => self.exchange.whole().map(Ok),
             }
         })
         .await?
     }
 
-    /// Whether all pods are new.
-    pub(super) async fn look(
-        &mut self,
-        space: &Space<'_>,
-        load: &Load<'_>,
-    ) -> Result<bool, String> {
+    /// Judges what was done since the last look.
+    pub(super) async fn look(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
         // A pod that begins to go while pods are listed is judged the next time, when it is away.
         let now = boottime_ns();
-        let pods = space.pods().await?;
+        let away = self.exchange.look(&space.pods().await?)?;
         let seen = boottime_ns();
-        let works = |name: &str| pods.iter().any(|p| p.name == name && p.ready && !p.deleting);
-        let away: Vec<&str> =
-            self.before.keys().map(String::as_str).filter(|name| !works(name)).collect();
-        if away.len() > 1 {
-            return Err(format!("{away:?} are away together"));
-        }
         // One that just came back was away for a part of the time since the last look.
-        let without: Vec<&str> =
-            away.iter().copied().chain(self.away.iter().map(String::as_str)).collect();
+        let without: Vec<&str> = away.iter().chain(&self.away).map(String::as_str).collect();
         load.none_failed_but((self.looked, now), &without, &self.back)?;
         self.gap = self.gap.max(load.gap(self.looked, &without));
         self.looked = now;
         self.back.extend(without.iter().map(|name| ((*name).to_owned(), seen)));
-        self.away = away.into_iter().map(str::to_owned).collect();
-        for pod in pods.iter().filter(|pod| self.before.get(&pod.name) != Some(&pod.uid)) {
-            if !self.order.contains(&pod.name) {
-                self.order.push(pod.name.clone());
-            }
-        }
-        Ok(self.order.len() == self.before.len())
+        self.away = away;
+        Ok(())
     }
 }
 
-/// A template whose pods never get ready halts after one; the old one heals.
-pub(super) async fn bad_template(stage: &Stage) -> Result<String, String> {
-    let space = Space::settled_new(stage, "bad", managed(3)).await?;
-    let mut load = Load::start(&space).await?;
-    load.keep("demo-0", 20).await?;
-    let before = uids(&space.pods().await?);
-    let mut spec = managed(3);
-    spec["template"]["spec"]["containers"][0]["image"] = json!("quorate.test/missing:1");
-    space.apply(spec)?;
+/// Waits until one pod is another than before, and watches that it stays the only one.
+pub(super) async fn halts_after_one(
+    before: &BTreeMap<String, String>,
+    patience: Duration,
+    pods: impl AsyncFn() -> Result<Vec<Pod>, String>,
+) -> Result<(), String> {
     let touched = async || {
-        let now = uids(&space.pods().await?);
+        let now = uids(&pods().await?);
         Ok::<_, String>(now.iter().filter(|(name, uid)| before.get(*name) != Some(uid)).count())
     };
-    until("a pod with the bad template is there", PATIENCE, async || match touched().await? {
+    until("a pod with the bad template is there", patience, async || match touched().await? {
         0 => Err("all pods are the old ones".to_owned()),
         _ => Ok(()),
     })
@@ -148,6 +165,19 @@ pub(super) async fn bad_template(stage: &Stage) -> Result<String, String> {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    Ok(())
+}
+
+/// A template whose pods never get ready halts after one; the old one heals.
+pub(super) async fn bad_template(stage: &Stage) -> Result<String, String> {
+    let space = Space::settled_new(stage, "bad", managed(3)).await?;
+    let mut load = Load::start(&space).await?;
+    load.keep("demo-0", 20).await?;
+    let before = uids(&space.pods().await?);
+    let mut spec = managed(3);
+    spec["template"]["spec"]["containers"][0]["image"] = json!(MISSING);
+    space.apply(spec)?;
+    halts_after_one(&before, PATIENCE, async || space.pods().await).await?;
     let begun = Instant::now();
     space.apply(managed(3))?;
     space.settled(3).await?;
@@ -173,7 +203,7 @@ pub(super) async fn bad_image(stage: &Stage) -> Result<String, String> {
     load.keep("demo-0", 20).await?;
     let before = space.pods().await?;
     let (from, mut told) = (boottime_ns(), Vec::new());
-    for image in ["quorate.test/missing:1", "quorate.test/busybox:1"] {
+    for image in [MISSING, "quorate.test/busybox:1"] {
         let mut spec = managed(3);
         spec["sidecar"] = json!({"image": image});
         space.apply(spec)?;

@@ -77,6 +77,19 @@ pub(super) fn holds(object: &Value, kind: &str) -> bool {
     conditions.any(|one| one["type"] == kind && one["status"] == "True")
 }
 
+/// Whether a RaftCluster says that it is as its spec wants it, and its members' pods are so.
+pub(super) fn is_whole(raft: &Value, pods: &[Pod], replicas: usize) -> Result<(), String> {
+    let status = &raft["status"];
+    if status["observedGeneration"] != raft["metadata"]["generation"] || !holds(raft, "Ready") {
+        return Err(format!("the RaftCluster is not Ready: {}", status["conditions"]));
+    }
+    if pods.len() != replicas || pods.iter().any(|pod| !pod.ready || pod.deleting) {
+        let names: Vec<_> = pods.iter().map(|p| (&p.name, p.ready, p.deleting)).collect();
+        return Err(format!("{replicas} pods are to be ready: {names:?}"));
+    }
+    Ok(())
+}
+
 /// See the module.
 pub(super) struct Space<'a> {
     pub(super) stage: &'a Stage,
@@ -221,17 +234,9 @@ impl<'a> Space<'a> {
     async fn is_settled(&self, replicas: usize, voters: usize) -> Result<(), String> {
         let raft = self.raft().await?;
         let status = &raft["status"];
-        if status["observedGeneration"] != raft["metadata"]["generation"] || !holds(&raft, "Ready")
-        {
-            return Err(format!("the RaftCluster is not Ready: {}", status["conditions"]));
-        }
+        is_whole(&raft, &self.pods().await?, replicas)?;
         if replicas > 0 && status["voters"] != json!(voters) {
             return Err(format!("{} members vote, and {voters} are to", status["voters"]));
-        }
-        let pods = self.pods().await?;
-        if pods.len() != replicas || pods.iter().any(|pod| !pod.ready || pod.deleting) {
-            let names: Vec<_> = pods.iter().map(|p| (&p.name, p.ready, p.deleting)).collect();
-            return Err(format!("{replicas} pods are to be ready: {names:?}"));
         }
         // The status may name an earlier leader: a change of it alone brings no pass.
         if replicas > 0 {

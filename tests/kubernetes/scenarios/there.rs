@@ -5,7 +5,7 @@
 //! definition, an operator, RaftClusters or a namespace that were there before stay as they were.
 
 use super::leaders::{Leaders, Term};
-use super::space::{NAME, Pod, holds, until};
+use super::space::{NAME, Pod, is_whole, until};
 use super::stage::SYSTEM;
 use super::{Options, asked_to_end};
 use crate::binaries::Binaries;
@@ -334,16 +334,9 @@ impl There<'_> {
         until("the RaftCluster is Ready", PATIENCE, async || {
             self.look()?;
             let raft = self.raft()?;
-            let status = &raft["status"];
-            let seen = status["observedGeneration"] == raft["metadata"]["generation"];
-            let there = status["readyReplicas"] == json!(replicas);
-            let pods = self.pods()?;
-            let whole = pods.len() == replicas && pods.iter().all(|pod| pod.ready && !pod.deleting);
-            if seen && there && whole && holds(&raft, "Ready") {
-                return Ok(());
-            }
-            let pods: Vec<_> = pods.iter().map(|p| (&p.name, p.ready, p.deleting)).collect();
-            Err(format!("{pods:?}, {}", status["conditions"]))
+            is_whole(&raft, &self.pods()?, replicas)?;
+            let told = &raft["status"]["readyReplicas"];
+            if *told == json!(replicas) { Ok(()) } else { Err(format!("{told} are told as ready")) }
         })
         .await
     }
