@@ -1,6 +1,7 @@
 //! What the machine must have: root, a few programs of the system, and how to run one.
 
 use crate::SKIPPED;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -34,8 +35,24 @@ pub fn find(tool: &str) -> Option<PathBuf> {
 /// It cannot be started, or it failed: a sentence with its own words.
 pub fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     let file = find(program).ok_or_else(|| format!("{program} is not on this machine"))?;
-    let output = Command::new(file).args(arguments).stdin(Stdio::null()).output();
-    let output = output.map_err(|e| format!("{program}: {e}"))?;
+    feed(Command::new(file), arguments, "")
+}
+
+/// Runs a command with these further arguments to its end, lets it read `input`, and gives what it
+/// printed.
+///
+/// # Errors
+/// It cannot be started, or it failed: a sentence with its own words.
+pub fn feed(mut command: Command, arguments: &[&str], input: &str) -> Result<String, String> {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let program = program.to_string_lossy().into_owned();
+    let failed = |e: std::io::Error| format!("{program}: {e}");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).map_err(failed)?;
+    }
+    let output = child.wait_with_output().map_err(failed)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

@@ -5,7 +5,7 @@ use super::control::AtRest;
 use super::operator::{Operator, Start, tail};
 use super::space::{PATIENCE, until};
 use crate::binaries::Binaries;
-use crate::host::text;
+use crate::host::{feed, text};
 use crate::instance::Instance;
 use crate::up::{Wanted, client, up};
 use crate::{certificates, process};
@@ -15,7 +15,6 @@ use quorate_load::metric_at;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -95,7 +94,7 @@ impl Stage {
 
     /// `kubectl` with these words; gives what it printed.
     pub(super) fn kubectl(&self, words: &[&str]) -> Result<String, String> {
-        Kubectl::new(&self.instance, &self.binaries)?.run(words, None)
+        Kubectl::new(&self.instance, &self.binaries)?.run(words, "")
     }
 
     /// `helm` with these words; what it remembers is the cluster's own.
@@ -124,19 +123,19 @@ impl Stage {
     ) -> Result<String, String> {
         let kubectl = Kubectl::new(&self.instance, &self.binaries)?;
         let words = ["apply", "--as", user, "-f", "-"];
-        kubectl.run(&[&words, flags].concat(), Some(&object.to_string()))
+        kubectl.run(&[&words, flags].concat(), &object.to_string())
     }
 
     /// `kubectl apply` of an object, as a user writes it.
     pub(super) fn apply(&self, object: &Value) -> Result<String, String> {
         let kubectl = Kubectl::new(&self.instance, &self.binaries)?;
-        kubectl.run(&["apply", "--validate=strict", "-f", "-"], Some(&object.to_string()))
+        kubectl.run(&["apply", "--validate=strict", "-f", "-"], &object.to_string())
     }
 
     /// Posts an object to a path of the API.
     pub(super) fn post(&self, path: &str, object: &Value) -> Result<String, String> {
         let kubectl = Kubectl::new(&self.instance, &self.binaries)?;
-        kubectl.run(&["create", "--raw", path, "-f", "-"], Some(&object.to_string()))
+        kubectl.run(&["create", "--raw", path, "-f", "-"], &object.to_string())
     }
 
     /// A part of what an object would be like once it was applied, webhooks included.
@@ -144,7 +143,7 @@ impl Stage {
         let kubectl = Kubectl::new(&self.instance, &self.binaries)?;
         let path = format!("jsonpath={path}");
         let words = ["apply", "--dry-run=server", "-o", &path, "-f", "-"];
-        kubectl.run(&words, Some(&object.to_string()))
+        kubectl.run(&words, &object.to_string())
     }
 
     /// What is at a path of the API; `None`: nothing.
@@ -370,27 +369,10 @@ impl Kubectl {
         Ok(Kubectl { program, kubeconfig })
     }
 
-    fn run(&self, words: &[&str], input: Option<&str>) -> Result<String, String> {
-        let failed = |e: std::io::Error| format!("kubectl: {e}");
-        let mut child = Command::new(&self.program)
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .arg("--request-timeout=20s")
-            .args(words)
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-            stdin.write_all(input.as_bytes()).map_err(failed)?;
-        }
-        let output = child.wait_with_output().map_err(failed)?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        let words = words.join(" ");
-        Err(format!("kubectl {words}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    fn run(&self, words: &[&str], input: &str) -> Result<String, String> {
+        let mut command = Command::new(&self.program);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--request-timeout=20s");
+        feed(command, words, input)
     }
 }
 
@@ -399,11 +381,11 @@ async fn define(kubectl: &Kubectl, options: &Options) -> Result<(), String> {
     let printed = Command::new(&options.operator).arg("crd").output();
     let printed = printed.map_err(|e| format!("{}: {e}", options.operator.display()))?;
     let definition = String::from_utf8_lossy(&printed.stdout);
-    kubectl.run(&["apply", "--server-side", "-f", "-"], Some(&definition))?;
+    kubectl.run(&["apply", "--server-side", "-f", "-"], &definition)?;
     let name = "crd/raftclusters.quorate.dev";
     until("the definition is established", Duration::from_secs(30), async || {
         // One that has no condition at all yet is an error of kubectl's.
-        kubectl.run(&["wait", "--for=condition=Established", name], None).map(drop)
+        kubectl.run(&["wait", "--for=condition=Established", name], "").map(drop)
     })
     .await
 }
@@ -412,11 +394,11 @@ async fn define(kubectl: &Kubectl, options: &Options) -> Result<(), String> {
 fn account(kubectl: &Kubectl, instance: &Instance) -> Result<(), String> {
     let name = "quorate-operator";
     let subject = format!("--serviceaccount={SYSTEM}:{name}");
-    kubectl.run(&["create", "namespace", SYSTEM], None)?;
-    kubectl.run(&["-n", SYSTEM, "create", "serviceaccount", name], None)?;
+    kubectl.run(&["create", "namespace", SYSTEM], "")?;
+    kubectl.run(&["-n", SYSTEM, "create", "serviceaccount", name], "")?;
     let bind = ["create", "clusterrolebinding", name, "--clusterrole=cluster-admin", &subject];
-    kubectl.run(&bind, None)?;
-    let token = kubectl.run(&["-n", SYSTEM, "create", "token", name, "--duration=24h"], None)?;
+    kubectl.run(&bind, "")?;
+    let token = kubectl.run(&["-n", SYSTEM, "create", "token", name, "--duration=24h"], "")?;
     let ca = certificates::file(instance, "ca.crt");
     let config = json!({
         "apiVersion": "v1",

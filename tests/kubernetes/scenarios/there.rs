@@ -9,15 +9,14 @@ use super::space::{NAME, Pod, is_whole, until};
 use super::stage::SYSTEM;
 use super::{Options, asked_to_end};
 use crate::binaries::Binaries;
-use crate::host::{self, text};
+use crate::host::{self, feed, text};
 use crate::say;
 use quorate_load::screen::Screen;
 use serde_json::{Value, json};
 use std::cell::RefCell;
-use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 const RELEASE: &str = "quorate";
@@ -165,22 +164,11 @@ impl There<'_> {
     }
 
     fn run(&self, program: &Path, words: &[&str], input: &str) -> Result<String, String> {
-        let failed = |e: std::io::Error| format!("{}: {e}", program.display());
         let mut command = Command::new(program);
-        command.arg("--kubeconfig").arg(&self.to.kubeconfig).args(words).stdin(Stdio::piped());
+        command.arg("--kubeconfig").arg(&self.to.kubeconfig);
         // Ctrl-C is for this process: what began ends, and then what was made is taken away.
         command.process_group(0);
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).map_err(failed)?;
-        }
-        let output = child.wait_with_output().map_err(failed)?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        let why = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{} {}: {}", program.display(), words.join(" "), why.trim()))
+        feed(command, words, input)
     }
 
     /// `kubectl` with these words; gives what it printed.
