@@ -11,7 +11,7 @@ use super::rolls::{Exchange, MISSING, halted, halts_after_one, uids};
 use super::space::{NAME, Pod, until};
 use super::stage::SYSTEM;
 use super::there::{Elsewhere, OPERATOR, PATIENCE, There, on};
-use super::{Options, Ran, seconds};
+use super::{Options, Scenario, scenario, seconds};
 use crate::say;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -21,23 +21,8 @@ const SPACE: &str = "quorate-test";
 const KILL: &str = "none=1; for one in /proc/[0-9]*; do read -r name < $one/comm; p=${one#/proc/}; \
     [ \"$name\" = sh ] && [ $p != $$ ] && kill -9 $p && none=0; done; exit $none";
 
-/// A named test; what it gives is what it measured.
-struct Scenario {
-    name: &'static str,
-    run: for<'a> fn(&'a There<'a>) -> Ran<'a>,
-    /// It ends the operator, or looks into it: that of others is left alone.
-    own: bool,
-}
-
-const fn scenario(name: &'static str, run: for<'a> fn(&'a There<'a>) -> Ran<'a>) -> Scenario {
-    Scenario { name, run, own: false }
-}
-
-const fn own(name: &'static str, run: for<'a> fn(&'a There<'a>) -> Ran<'a>) -> Scenario {
-    Scenario { name, run, own: true }
-}
-
-const ALL: &[Scenario] = &[
+/// On any cluster.
+const ANY: &[Scenario<There>] = &[
     scenario("refused", |there| Box::pin(bad_manifests(there))),
     scenario("scale-3-5-3-1-3", |there| Box::pin(sizes(there, &[5, 3, 1, 3]))),
     scenario("scale-3-0-3", |there| Box::pin(stopped(there))),
@@ -49,9 +34,13 @@ const ALL: &[Scenario] = &[
     scenario("template-rolled", |there| Box::pin(template(there))),
     scenario("template-bad", |there| Box::pin(bad_template(there))),
     scenario("image-bad", |there| Box::pin(bad_image(there))),
-    own("operator-deleted", |there| Box::pin(operator_deleted(there))),
-    own("helm-test", |there| Box::pin(helm_test(there))),
-    own("reinstalled", |there| Box::pin(reinstalled(there))),
+];
+
+/// They end the operator, or look into it: that of others is left alone.
+const OWN: &[Scenario<There>] = &[
+    scenario("operator-deleted", |there| Box::pin(operator_deleted(there))),
+    scenario("helm-test", |there| Box::pin(helm_test(there))),
+    scenario("reinstalled", |there| Box::pin(reinstalled(there))),
 ];
 
 /// Runs them there; true if none failed.
@@ -59,12 +48,13 @@ const ALL: &[Scenario] = &[
 /// # Errors
 /// What that cluster lacks, or no scenario is called so.
 pub async fn run(options: &Options, to: &Elsewhere) -> Result<bool, String> {
-    options.know(&ALL.iter().map(|one| one.name).collect::<Vec<_>>())?;
+    options.know(&ANY.iter().chain(OWN).map(|one| one.name).collect::<Vec<_>>())?;
     let begun = Instant::now();
     on((options, None), to, SPACE, async |there| {
-        let picked = ALL.iter().filter(|one| options.picks(one.name));
-        let (left, wanted): (Vec<_>, Vec<_>) =
-            picked.partition(|one| one.own && !there.has_own_operator());
+        let picked =
+            |of: &'static [Scenario<There>]| of.iter().filter(|one| options.picks(one.name));
+        let (mut wanted, mut left) = (picked(ANY).collect::<Vec<_>>(), Vec::new());
+        if there.has_own_operator() { &mut wanted } else { &mut left }.extend(picked(OWN));
         if wanted.is_empty() {
             return Err("these need a cluster without an operator".to_owned());
         }
@@ -90,13 +80,12 @@ pub async fn run(options: &Options, to: &Elsewhere) -> Result<bool, String> {
 }
 
 /// The example as it stands, and all of it works: an application leads.
-async fn whole(there: &There<'_>) -> Result<(), String> {
-    let example = there.example()?;
+async fn whole(there: &There) -> Result<(), String> {
     until("the example is as it stands", PATIENCE, async || {
         let found = there.within(&["get", "raft", NAME, "--ignore-not-found", "-o", "name"])?;
         // Applying alone would leave what a scenario added. The status may be written meanwhile.
         let verb = if found.is_empty() { "apply" } else { "replace" };
-        there.within(&[verb, "-f", &example])
+        there.example(verb)
     })
     .await?;
     there.ready(3).await?;
@@ -104,24 +93,24 @@ async fn whole(there: &There<'_>) -> Result<(), String> {
 }
 
 /// Changes the resource by a JSON patch.
-fn patch(there: &There<'_>, path: &str, value: &Value) -> Result<(), String> {
+fn patch(there: &There, path: &str, value: &Value) -> Result<(), String> {
     let patch = json!([{"op": "add", "path": path, "value": value}]).to_string();
     there.within(&["patch", "raft", NAME, "--type=json", "-p", &patch]).map(drop)
 }
 
-fn scale(there: &There<'_>, replicas: usize) -> Result<(), String> {
+fn scale(there: &There, replicas: usize) -> Result<(), String> {
     let replicas = format!("--replicas={replicas}");
     there.within(&["scale", "raft/demo", &replicas]).map(drop)
 }
 
-async fn bad_manifests(there: &There<'_>) -> Result<String, String> {
+async fn bad_manifests(there: &There) -> Result<String, String> {
     let refused = refuses(SPACE, |object| there.apply(object));
     there.within(&["delete", "raft", "fixed", "bad", "--ignore-not-found"])?;
     let refused = refused?;
     Ok(format!("{refused} manifests refused, each with its sentence"))
 }
 
-async fn sizes(there: &There<'_>, sizes: &[usize]) -> Result<String, String> {
+async fn sizes(there: &There, sizes: &[usize]) -> Result<String, String> {
     let mut told = Vec::new();
     for size in sizes {
         let begun = Instant::now();
@@ -133,28 +122,28 @@ async fn sizes(there: &There<'_>, sizes: &[usize]) -> Result<String, String> {
 }
 
 /// Nobody runs for a while; then somebody leads, under a higher token.
-async fn stopped(there: &There<'_>) -> Result<String, String> {
+async fn stopped(there: &There) -> Result<String, String> {
     let down = sizes(there, &[0]).await?;
-    let before = there.newest();
+    let before = there.leaders.borrow().last().map_or(0, |term| term.token);
     let up = sizes(there, &[3]).await?;
     let after = there.led(before).await?;
     Ok(format!("{down}, {up}; {} leads", after.pod))
 }
 
 /// What the leading pod's application started is killed: it is over, and somebody leads anew.
-async fn application(there: &There<'_>) -> Result<String, String> {
+async fn application(there: &There) -> Result<String, String> {
     let before = there.led(0).await?;
     let after = killed(there, &before).await?;
     there.ready(3).await?;
     Ok(format!("{} killed, {} leads", before.pod, after.pod))
 }
 
-async fn killed(there: &There<'_>, leader: &Term) -> Result<Term, String> {
+async fn killed(there: &There, leader: &Term) -> Result<Term, String> {
     there.within(&["exec", &leader.pod, "-c", "app", "--", "sh", "-c", KILL])?;
     there.led(leader.token).await
 }
 
-async fn pod_deleted(there: &There<'_>) -> Result<String, String> {
+async fn pod_deleted(there: &There) -> Result<String, String> {
     let mut told = Vec::new();
     let ways = [("with grace", &[][..]), ("without", &["--grace-period=0", "--force"])];
     for (how, flags) in ways {
@@ -168,7 +157,7 @@ async fn pod_deleted(there: &There<'_>) -> Result<String, String> {
     Ok(told.join(", "))
 }
 
-async fn claim_deleted(there: &There<'_>) -> Result<String, String> {
+async fn claim_deleted(there: &There) -> Result<String, String> {
     let before = there.led(0).await?;
     let claim = format!("quorate-log-{}", before.pod);
     let uid = || there.within(&["get", "pvc", &claim, "-o", "jsonpath={.metadata.uid}"]);
@@ -183,7 +172,7 @@ async fn claim_deleted(there: &There<'_>) -> Result<String, String> {
     Ok(format!("three voters on a new volume after {:.1} s", seconds(begun)))
 }
 
-async fn all_deleted(there: &There<'_>) -> Result<String, String> {
+async fn all_deleted(there: &There) -> Result<String, String> {
     let (before, begun) = (there.led(0).await?, Instant::now());
     let own = format!("quorate.dev/cluster={NAME}");
     there.within(&["delete", "pods", "-l", &own, "--wait=false"])?;
@@ -194,7 +183,7 @@ async fn all_deleted(there: &There<'_>) -> Result<String, String> {
 }
 
 /// A Service leads to the leading pod, and follows.
-async fn service(there: &There<'_>) -> Result<String, String> {
+async fn service(there: &There) -> Result<String, String> {
     let service = json!({"election": "demo", "ports": [{"port": 80, "targetPort": 8080}]});
     patch(there, "/spec/leaderService", &service)?;
     let before = there.led(0).await?;
@@ -205,7 +194,7 @@ async fn service(there: &There<'_>) -> Result<String, String> {
     Ok(format!("to {}, then to {}", before.pod, after.pod))
 }
 
-async fn leads_to(there: &There<'_>, pod: &str) -> Result<(), String> {
+async fn leads_to(there: &There, pod: &str) -> Result<(), String> {
     until("the Service leads to it", PATIENCE, async || {
         let slice = there.json(&["-n", SPACE, "get", "endpointslice", "demo-leader"])?;
         let to = &slice["endpoints"][0]["targetRef"]["uid"];
@@ -217,7 +206,7 @@ async fn leads_to(there: &There<'_>, pod: &str) -> Result<(), String> {
 }
 
 /// Pods are exchanged one at a time, that of the Raft leader last.
-async fn template(there: &There<'_>) -> Result<String, String> {
+async fn template(there: &There) -> Result<String, String> {
     let (mut exchange, begun) = (Exchange::new(&there.pods()?), Instant::now());
     // The RaftCluster's status may name an earlier one.
     let tool = "/run/quorate/bin/quorate";
@@ -242,7 +231,7 @@ async fn template(there: &There<'_>) -> Result<String, String> {
 }
 
 /// A template that cannot start halts after one pod; the example heals it.
-async fn bad_template(there: &There<'_>) -> Result<String, String> {
+async fn bad_template(there: &There) -> Result<String, String> {
     let before = uids(&there.pods()?);
     let image = "/spec/template/spec/containers/0/image";
     patch(there, image, &json!(MISSING))?;
@@ -253,7 +242,7 @@ async fn bad_template(there: &There<'_>) -> Result<String, String> {
 }
 
 /// A sidecar image that cannot be had touches nobody.
-async fn bad_image(there: &There<'_>) -> Result<String, String> {
+async fn bad_image(there: &There) -> Result<String, String> {
     let (before, begun) = (there.pods()?, Instant::now());
     patch(there, "/spec/sidecar", &json!({"image": MISSING}))?;
     let why = until("the update is halted", PATIENCE, async || {
@@ -276,7 +265,7 @@ async fn bad_image(there: &There<'_>) -> Result<String, String> {
 }
 
 /// The operator's pods are deleted in the middle of changes of the size.
-async fn operator_deleted(there: &There<'_>) -> Result<String, String> {
+async fn operator_deleted(there: &There) -> Result<String, String> {
     let mut told = Vec::new();
     for size in [5, 3] {
         let begun = Instant::now();
@@ -288,13 +277,13 @@ async fn operator_deleted(there: &There<'_>) -> Result<String, String> {
     Ok(told.join(", "))
 }
 
-async fn helm_test(there: &There<'_>) -> Result<String, String> {
+async fn helm_test(there: &There) -> Result<String, String> {
     there.helm(&["test", "quorate", "-n", SYSTEM, "--timeout", "5m"])?;
     Ok("the operator's own check passed".to_owned())
 }
 
 /// Without an operator pods run on, and elect; the next one goes on with them.
-async fn reinstalled(there: &There<'_>) -> Result<String, String> {
+async fn reinstalled(there: &There) -> Result<String, String> {
     let uid = || there.within(&["get", "raft", NAME, "-o", "jsonpath={.metadata.uid}"]);
     let (raft, before) = (uid()?, uids(&there.pods()?));
     there.uninstall()?;

@@ -63,15 +63,15 @@ pub struct Options {
 
 type Ran<'a> = Pin<Box<dyn Future<Output = Result<String, String>> + 'a>>;
 
-type Run = for<'a> fn(&'a Stage) -> Ran<'a>;
+type Run<On> = for<'a> fn(&'a On) -> Ran<'a>;
 
 /// A named test; what it gives is what it measured.
-struct Scenario {
+struct Scenario<On = Stage> {
     name: &'static str,
-    run: Run,
+    run: Run<On>,
 }
 
-const fn scenario(name: &'static str, run: Run) -> Scenario {
+const fn scenario<On>(name: &'static str, run: Run<On>) -> Scenario<On> {
     Scenario { name, run }
 }
 

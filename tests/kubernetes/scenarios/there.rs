@@ -38,9 +38,10 @@ pub struct Elsewhere {
 }
 
 /// See the module.
-pub(super) struct There<'a> {
-    options: &'a Options,
-    to: &'a Elsewhere,
+pub(super) struct There {
+    /// The top of the project: its chart and its examples.
+    source: PathBuf,
+    to: Elsewhere,
     space: &'static str,
     /// `None`: nobody watches.
     screen: Option<Screen>,
@@ -71,11 +72,12 @@ pub(super) async fn on(
     (options, screen): (&Options, Option<Screen>),
     to: &Elsewhere,
     space: &'static str,
-    work: impl AsyncFnOnce(&There<'_>) -> Result<bool, String>,
+    work: impl AsyncFnOnce(&There) -> Result<bool, String>,
 ) -> Result<bool, String> {
     let (kubectl, helm) = (program("kubectl")?, program("helm")?);
     let (made, leaders) = Default::default();
-    let mut there = There { options, to, space, screen, kubectl, helm, found: None, made, leaders };
+    let (source, to) = (options.source.clone(), to.clone());
+    let mut there = There { source, to, space, screen, kubectl, helm, found: None, made, leaders };
     there.fits()?;
     there.found = there.operator()?;
     let ran = tokio::select! {
@@ -99,7 +101,7 @@ fn program(name: &str) -> Result<PathBuf, String> {
     host::find(name).map_or_else(|| Binaries::ready()?.path(name), Ok)
 }
 
-impl There<'_> {
+impl There {
     /// Has the operator at hand, and a namespace.
     fn enter(&self) -> Result<(), String> {
         match &self.found {
@@ -198,10 +200,10 @@ impl There<'_> {
         serde_json::from_str(&said).map_err(|e| format!("kubectl {}: {e}", words.join(" ")))
     }
 
-    /// The example, as it stands.
-    pub(super) fn example(&self) -> Result<String, String> {
-        let file = self.options.source.join("examples/kubernetes/raftcluster.yaml");
-        Ok(text(&file)?.to_owned())
+    /// Applies or replaces the example, as it stands.
+    pub(super) fn example(&self, verb: &str) -> Result<String, String> {
+        let file = self.source.join("examples/kubernetes/raftcluster.yaml");
+        self.within(&[verb, "-f", text(&file)?])
     }
 
     /// Whether that cluster can do it at all.
@@ -225,19 +227,15 @@ impl There<'_> {
 
     /// Installs the chart, and waits for the operator.
     pub(super) fn install(&self) -> Result<(), String> {
-        let chart = self.options.source.join("charts/quorate");
+        let chart = self.source.join("charts/quorate");
         let mut words = vec!["install", RELEASE, text(&chart)?, "-n", SYSTEM];
         words.extend(["--create-namespace", "--wait", "--timeout", "5m"]);
-        let set = match &self.to.image {
-            None => String::new(),
-            Some(image) => {
-                let (repository, tag) = image
-                    .rsplit_once(':')
-                    .ok_or_else(|| format!("--image-name is {image:?}; write REPOSITORY:TAG"))?;
-                format!("image.repository={repository},image.tag={tag}")
-            }
-        };
-        if !set.is_empty() {
+        let set;
+        if let Some(image) = &self.to.image {
+            let (repository, tag) = image
+                .rsplit_once(':')
+                .ok_or_else(|| format!("--image-name is {image:?}; write REPOSITORY:TAG"))?;
+            set = format!("image.repository={repository},image.tag={tag}");
             words.extend(["--set", &set]);
         }
         self.helm(&words)?;
@@ -342,10 +340,5 @@ impl There<'_> {
             if more { Ok(now) } else { Err(format!("no more is heard of {now:?}")) }
         })
         .await
-    }
-
-    /// The newest token that anybody led with.
-    pub(super) fn newest(&self) -> u64 {
-        self.leaders.borrow().last().map_or(0, |term| term.token)
     }
 }

@@ -5,7 +5,6 @@ use super::super::space::NAME;
 use super::super::there::{Elsewhere, There, on};
 use super::measured::Measured;
 use quorate_load::screen::Screen;
-use std::cell::RefCell;
 use std::time::Instant;
 
 /// Where the example is applied.
@@ -26,21 +25,21 @@ pub async fn run(
     let screen = Screen::new(color);
     screen.title("Your Kubernetes, three pods, one leader. Helm and kubectl do the rest.");
     on((options, Some(screen)), to, SPACE, async |there| {
-        Show { there, screen, measured: RefCell::default() }.whole(rounds).await
+        Show { there, screen, measured: Measured::default() }.whole(rounds).await
     })
     .await
 }
 
 struct Show<'a> {
-    there: &'a There<'a>,
+    there: &'a There,
     screen: Screen,
-    measured: RefCell<Measured>,
+    measured: Measured,
 }
 
 impl Show<'_> {
     /// Does something, and measures until all is well again.
     async fn step(
-        &self,
+        &mut self,
         what: &'static str,
         replicas: usize,
         words: &[&str],
@@ -50,23 +49,23 @@ impl Show<'_> {
         self.there.within(words)?;
         self.there.ready(replicas).await?;
         let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.measured.borrow_mut().add(what, READY, took);
+        self.measured.add(what, READY, took);
         Ok(())
     }
 
-    async fn whole(&self, rounds: u32) -> Result<bool, String> {
-        self.there.within(&["apply", "-f", &self.there.example()?])?;
+    async fn whole(&mut self, rounds: u32) -> Result<bool, String> {
+        self.there.example("apply")?;
         self.screen.news("kubectl apply -f examples/kubernetes/raftcluster.yaml");
         self.there.ready(3).await?;
         self.there.led(0).await?;
         for _ in 0..rounds {
             self.round().await?;
         }
-        self.screen.table(&self.measured.borrow().rows());
+        self.screen.table(&self.measured.rows());
         Ok(self.there.leaders.borrow().tell(&self.screen))
     }
 
-    async fn round(&self) -> Result<(), String> {
+    async fn round(&mut self) -> Result<(), String> {
         let there = self.there;
         self.step("scaled from 3 to 5", 5, &["scale", "raft/demo", "--replicas=5"]).await?;
         self.step("scaled from 5 to 3", 3, &["scale", "raft/demo", "--replicas=3"]).await?;
@@ -77,7 +76,7 @@ impl Show<'_> {
         let after = there.led(before.token).await?;
         // Of the former, what was printed after it was looked at last, too.
         let last = there.leaders.borrow().last_of(before.token);
-        self.measured.borrow_mut().add(what, NEXT, after.first.saturating_sub(last));
+        self.measured.add(what, NEXT, after.first.saturating_sub(last));
         let claim = format!("quorate-log-{}", after.pod);
         there.within(&["delete", "pvc", &claim, "--wait=false"])?;
         let words = ["delete", "pod", &after.pod, "--wait=false"];
