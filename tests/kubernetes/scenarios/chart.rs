@@ -10,14 +10,12 @@ use super::rights;
 use super::rolls::MISSING;
 use super::seconds;
 use super::space::{NAME, PATIENCE, Pod, Space, application_of, kill, standalone, until};
-use super::stage::{SYSTEM, Stage};
+use super::stage::{DEFINITION, OPERATOR, RELEASE, SYSTEM, Stage};
 use super::storage;
 use crate::host;
 use serde_json::json;
 use std::time::Instant;
 
-/// Of the release, and of its Deployment.
-const RELEASE: &str = "quorate";
 const DEPLOYMENT: &str = "deployment/quorate-operator";
 /// Where the example with applications is tried, and where the one without.
 const SPACE: &str = "chart";
@@ -210,7 +208,7 @@ async fn upgrade(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String
     let begun = Instant::now();
     let before = space.pods().await?;
     let operators = || {
-        let own = ["get", "pods", "-l", "app.kubernetes.io/name=quorate-operator", "-o", "name"];
+        let own = ["get", "pods", "-l", OPERATOR, "-o", "name"];
         stage.kubectl(&[&["-n", SYSTEM], &own[..]].concat())
     };
     let old = operators()?;
@@ -389,7 +387,7 @@ async fn uninstall(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), Stri
         if left.is_empty() { Ok(()) } else { Err(left) }
     })
     .await?;
-    stage.kubectl(&["get", "crd", "raftclusters.quorate.dev"])?;
+    stage.kubectl(&["get", "crd", DEFINITION])?;
     same(&before, &space.pods().await?)?;
     let (token, name) = leads(space, 0).await?;
     kill(application_of(&space.pod(&name).await?)?)?;

@@ -9,8 +9,8 @@ use super::outcome::Outcome;
 use super::refused::refuses;
 use super::rolls::{Exchange, MISSING, halted, halts_after_one, uids};
 use super::space::{NAME, Pod, until};
-use super::stage::SYSTEM;
-use super::there::{Elsewhere, OPERATOR, PATIENCE, There, on};
+use super::stage::{OPERATOR, RELEASE, SYSTEM};
+use super::there::{Elsewhere, PATIENCE, There, on};
 use super::{Options, Scenario, scenario, seconds};
 use crate::say;
 use serde_json::{Value, json};
@@ -278,7 +278,7 @@ async fn operator_deleted(there: &There) -> Result<String, String> {
 }
 
 async fn helm_test(there: &There) -> Result<String, String> {
-    there.helm(&["test", "quorate", "-n", SYSTEM, "--timeout", "5m"])?;
+    there.helm(&["test", RELEASE, "-n", SYSTEM, "--timeout", "5m"])?;
     Ok("the operator's own check passed".to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! Which applications led, and when: what they printed, as a node's disk or `kubectl logs` gives it.
+//! Which applications led, and when: what they printed, as a node's disk or `kubectl logs` has it.
 //!
 //! From disks it is had while the API server is away, too, and before the log of a pod that ended
 //! goes.

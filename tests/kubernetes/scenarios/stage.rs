@@ -21,6 +21,12 @@ use std::time::Duration;
 
 /// Of the operator itself.
 pub(super) const SYSTEM: &str = "quorate-system";
+/// Of the chart, for Helm.
+pub(super) const RELEASE: &str = "quorate";
+/// Of RaftClusters.
+pub(super) const DEFINITION: &str = "raftclusters.quorate.dev";
+/// Of the operator's Deployment, and of its pods.
+pub(super) const OPERATOR: &str = "app.kubernetes.io/name=quorate-operator";
 /// Whom the audit log calls the operator.
 pub(super) const ACCOUNT: &str = "system:serviceaccount:quorate-system:quorate-operator";
 
@@ -247,7 +253,7 @@ impl Stage {
         let made = [
             ["clusterrolebinding", "quorate-operator"],
             ["namespace", SYSTEM],
-            ["crd", "raftclusters.quorate.dev"],
+            ["crd", DEFINITION],
         ];
         for [kind, name] in made {
             self.kubectl(&["delete", kind, name, "--wait=false", "--ignore-not-found"])?;
@@ -326,8 +332,8 @@ impl Stage {
         if let Some(operator) = self.operator.borrow().as_ref() {
             return tail(&operator.start.log, 40);
         }
-        let own = "app.kubernetes.io/name=quorate-operator";
-        let said = self.kubectl(&["-n", SYSTEM, "logs", "-l", own, "--prefix", "--tail", "40"]);
+        let words = ["-n", SYSTEM, "logs", "-l", OPERATOR, "--prefix", "--tail", "40"];
+        let said = self.kubectl(&words);
         said.unwrap_or_else(|why| why)
     }
 
@@ -382,10 +388,10 @@ async fn define(kubectl: &Kubectl, options: &Options) -> Result<(), String> {
     let printed = printed.map_err(|e| format!("{}: {e}", options.operator.display()))?;
     let definition = String::from_utf8_lossy(&printed.stdout);
     kubectl.run(&["apply", "--server-side", "-f", "-"], &definition)?;
-    let name = "crd/raftclusters.quorate.dev";
+    let name = format!("crd/{DEFINITION}");
     until("the definition is established", Duration::from_secs(30), async || {
         // One that has no condition at all yet is an error of kubectl's.
-        kubectl.run(&["wait", "--for=condition=Established", name], "").map(drop)
+        kubectl.run(&["wait", "--for=condition=Established", &name], "").map(drop)
     })
     .await
 }

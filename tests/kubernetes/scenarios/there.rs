@@ -6,7 +6,7 @@
 
 use super::leaders::{Leaders, Term};
 use super::space::{NAME, Pod, is_whole, until};
-use super::stage::SYSTEM;
+use super::stage::{DEFINITION, OPERATOR, RELEASE, SYSTEM};
 use super::{Options, asked_to_end};
 use crate::binaries::Binaries;
 use crate::host::{self, feed, text};
@@ -19,10 +19,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const RELEASE: &str = "quorate";
-const DEFINITION: &str = "raftclusters.quorate.dev";
-/// Of the operator, and of its pods.
-pub(super) const OPERATOR: &str = "app.kubernetes.io/name=quorate-operator";
 /// The oldest minor version of Kubernetes 1 that serves what the operator needs.
 const MINOR: u64 = 33;
 /// Images are pulled and volumes made within this.
