@@ -112,7 +112,11 @@ impl Binaries {
 
     fn build_missing(&self, source: &Source) -> Result<(), String> {
         let folder = self.folder(source);
-        let absent = |(name, _): &&(&str, &str)| !folder.join(name).is_file();
+        // What a program of the module's own was built from is beside it.
+        let main = folder.join("main.go");
+        let kept = std::fs::read_to_string(&main).ok();
+        let same = source.main.is_none() || kept.as_deref() == source.main;
+        let absent = |(name, _): &&(&str, &str)| !same || !folder.join(name).is_file();
         let missing: Vec<_> = source.binaries.iter().filter(absent).collect();
         if missing.is_empty() {
             return Ok(());
@@ -123,13 +127,16 @@ impl Binaries {
         std::fs::create_dir_all(&work).map_err(failed)?;
         std::fs::write(work.join("go.mod"), source.module).map_err(failed)?;
         std::fs::write(work.join("go.sum"), source.sums).map_err(failed)?;
-        if let Some(main) = source.main {
-            std::fs::write(work.join("main.go"), main).map_err(failed)?;
+        if let Some(text) = source.main {
+            std::fs::write(work.join("main.go"), text).map_err(failed)?;
         }
-        let built = missing.into_iter().try_for_each(|(name, package)| {
+        let mut built = missing.into_iter().try_for_each(|(name, package)| {
             let draft = build(&go, &work, source, (name, package))?;
             std::fs::rename(draft, folder.join(name)).map_err(failed)
         });
+        if built.is_ok() && source.main.is_some() {
+            built = std::fs::rename(work.join("main.go"), main).map_err(failed);
+        }
         std::fs::remove_dir_all(&work).map_err(failed)?;
         built
     }
@@ -173,8 +180,11 @@ mod tests {
             let version = format!(" v{}", source.version);
             let required = source.module.lines().any(|line| line.contains(&version));
             assert!(required, "{} does not ask for {version}", source.name);
-            for (_, package) in source.binaries {
-                assert!(source.module.contains(package), "{} lacks {package}", source.name);
+            for (name, package) in source.binaries {
+                // A program of the module's own imports what is asked for under its name.
+                let own = format!("{name} v{}", source.version);
+                let asks = if source.main.is_some() { own.as_str() } else { package };
+                assert!(source.module.contains(asks), "{} lacks {package}", source.name);
             }
             assert!(source.stamp.is_empty() || source.stamp.contains(source.version));
         }
