@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 /// After a refused connection.
 const RECONNECT: Duration = Duration::from_millis(2);
-/// Sessions of probers outlive every fault of the demo.
-const TTL_MS: u64 = 30_000;
+/// Sessions of probers outlive every fault that they are recorded in: a minute without a node.
+const TTL_MS: u64 = 120_000;
 
 /// When a prober's operations succeeded, and when one failed and why: boottime in ns, rising.
 #[derive(Clone, Debug, Default)]

@@ -5,6 +5,7 @@
 //! for it, and installs the chart.
 
 use super::certificates::Nudge;
+use super::load;
 use super::refused::refused;
 use super::rights;
 use super::rolls::MISSING;
@@ -46,7 +47,7 @@ pub(super) async fn author(stage: &Stage) -> Result<String, String> {
     stage.enter("chart-author")?;
     let create =
         |words: &[&str]| stage.kubectl(&[&["-n", "chart-author", "create"], words].concat());
-    create(&["role", "writer", "--verb=get,create,patch", "--resource=raftclusters.quorate.dev"])?;
+    create(&["role", "writer", "--verb=get,create,patch", &format!("--resource={DEFINITION}")])?;
     create(&["rolebinding", "writer", "--role=writer", "--user=alice"])?;
     create(&["rolebinding", "editor", "--clusterrole=edit", "--user=bob"])?;
     create(&["rolebinding", "viewer", "--clusterrole=view", "--user=carol"])?;
@@ -351,10 +352,12 @@ async fn limited(
     Ok(())
 }
 
-/// The RaftCluster is deleted and made anew on the volumes that stayed: tokens go on.
+/// The RaftCluster is deleted and made anew on the volumes that stayed: its group goes on.
 async fn kept(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String> {
-    let (mut spec, claims) = (space.raft().await?["spec"].take(), space.claims().await?);
-    let (token, _) = leads(space, 0).await?;
+    let (mut raft, claims) = (space.raft().await?, space.claims().await?);
+    let (mut spec, group) = (raft["spec"].take(), raft["status"]["birth"]["clusterId"].take());
+    let ((token, _), names) = (leads(space, 0).await?, load::keep(space, "demo-0", 20).await?);
+    let before = rights::calls(space.stage, 0)?.len();
     space.kubectl(&["delete", "raft", NAME])?;
     until("its pods are gone", PATIENCE, async || {
         let left = space.pods().await?;
@@ -366,12 +369,20 @@ async fn kept(space: &Space<'_>, told: &mut Vec<String>) -> Result<(), String> {
     space.apply(spec)?;
     space.settled(claims.len()).await?;
     let (next, by) = leads(space, token).await?;
+    let took = seconds(begun);
     if space.claims().await? != claims {
         return Err("the volumes are others".to_owned());
     }
-    let took = seconds(begun);
-    let count = claims.len();
-    told.push(format!("on {count} kept volumes {by} leads after {took:.1} s ({token} < {next})"));
+    let now = space.raft().await?["status"]["birth"]["clusterId"].take();
+    if !group.is_string() || now != group {
+        return Err(format!("the volumes have group {group}, and this is {now}"));
+    }
+    let held = load::verify(space, &names, "demo-0").await?;
+    rights::enough(space.stage, &rights::calls(space.stage, before)?).await?;
+    told.push(format!(
+        "on {} kept volumes {by} leads after {took:.1} s ({token} < {next}), {held} names held",
+        claims.len()
+    ));
     Ok(())
 }
 

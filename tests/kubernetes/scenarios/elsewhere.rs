@@ -219,7 +219,7 @@ async fn template(there: &There) -> Result<String, String> {
     until("all pods are exchanged", PATIENCE, async || match exchange.look(&there.pods()?) {
         // It ends the scenario, not the wait.
         Err(why) => Ok(Err(why)),
-        Ok(_) => exchange.whole().map(Ok),
+        Ok(()) => exchange.whole().map(Ok),
     })
     .await??;
     there.ready(3).await?;

@@ -1,5 +1,6 @@
 //! What is killed, deleted or cut off, while every pod's clients go on.
 
+use super::gone;
 use super::load::{Load, PLANNED_MAX, ms};
 use super::seconds;
 use super::space::{
@@ -47,7 +48,7 @@ pub(super) async fn kill_leader(
     Ok((leader, gap))
 }
 
-/// Five times.
+/// [`KILLS`] times.
 pub(super) async fn leader_killed(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "failover", standalone(3)).await?;
     let mut load = Load::start(&space).await?;
@@ -225,7 +226,8 @@ pub(super) async fn all_deleted(stage: &Stage) -> Result<String, String> {
     Ok(format!("Ready after {took:.1} s, gap {}; {checked} acknowledged, 0 lost", ms(gap)))
 }
 
-/// A node is cut off: the others go on, and it comes back with what it had.
+/// A node is cut off: the others go on, and it comes back with what it had. The clients at the
+/// leader that is cut off go on as well: what it would grant there, another grants, too.
 pub(super) async fn node_cut(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "cut", standalone(3)).await?;
     let mut load = Load::start(&space).await?;
@@ -237,12 +239,9 @@ pub(super) async fn node_cut(stage: &Stage) -> Result<String, String> {
     };
     let before = lives().await?;
     let node = before[&leader].1.clone();
-    let ask = before.iter().find(|(_, (_, on))| *on != node).map(|(name, _)| name.clone());
     if before.values().filter(|(_, on)| *on == node).count() != 1 {
         return Err(format!("each pod is to be on a node of its own: {before:?}"));
     }
-    // Its client's session lasts half as long as it is away, and no promise is broken by that.
-    load.retire(std::slice::from_ref(&leader), &ask.ok_or("all are on one node")?).await?;
     let away = [leader.as_str()];
     let number = node.trim_start_matches("node").parse().map_err(|_| format!("{node}?"))?;
     let from = boottime_ns();
@@ -251,6 +250,12 @@ pub(super) async fn node_cut(stage: &Stage) -> Result<String, String> {
     let (held, gap) = (load.none_failed(from, &away), load.gap(from, &away));
     let seen = space.pod(&leader).await.map(|pod| pod.ready);
     network::link(&stage.instance, number, true)?;
+    let begun = Instant::now();
+    let served = load.succeed().await;
+    let serves = seconds(begun);
+    // Whatever comes next has all nodes, also after a failure.
+    gone::back(stage, &node).await?;
+    served?;
     held?;
     if seen? {
         return Err(format!("after {} s the control plane calls {leader} ready", CUT.as_secs()));
@@ -258,9 +263,6 @@ pub(super) async fn node_cut(stage: &Stage) -> Result<String, String> {
     if gap > FAILOVER_MAX {
         return Err(format!("the others had a gap of {}", ms(gap)));
     }
-    let begun = Instant::now();
-    load.follow().await?;
-    let serves = seconds(begun);
     space.settled(3).await?;
     let ready = seconds(begun);
     let after = lives().await?;

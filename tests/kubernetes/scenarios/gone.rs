@@ -62,9 +62,18 @@ async fn restore(stage: &Stage, node: &str, number: u8) -> Result<(), String> {
     network::link(&stage.instance, number, true)?;
     // It is there only if all went well so far.
     let _ = stage.kubectl(&["taint", "node", node, &format!("{OUT}-")]);
+    back(stage, node).await
+}
+
+/// Waits until pods may go to a node again that was away.
+pub(super) async fn back(stage: &Stage, node: &str) -> Result<(), String> {
     until("the node is back", PATIENCE, async || {
         let found = stage.get(&format!("/api/v1/nodes/{node}")).await?.unwrap_or_default();
-        if holds(&found, "Ready") { Ok(()) } else { Err("it is not Ready".to_owned()) }
+        let taints = &found["spec"]["taints"];
+        match holds(&found, "Ready") && taints.is_null() {
+            true => Ok(()),
+            false => Err(format!("{node} is not Ready, or has taints: {taints}")),
+        }
     })
     .await
 }

@@ -3,7 +3,7 @@
 use super::load::{Load, PLANNED_MAX, ms};
 use super::rolls::Roll;
 use super::seconds;
-use super::space::{NAME, PATIENCE, Space, standalone, until};
+use super::space::{NAME, PATIENCE, Pod, Space, standalone, until};
 use super::stage::Stage;
 use quorate_load::boottime_ns;
 use serde_json::json;
@@ -85,6 +85,7 @@ pub(super) async fn drain(stage: &Stage) -> Result<String, String> {
 /// The same while the operator exchanges the pods: still one is away at a time.
 async fn in_a_roll(space: &Space<'_>, load: &Load<'_>) -> Result<String, String> {
     let (begun, nodes) = (Instant::now(), space.stage.instance.node_numbers());
+    let mut evicted = 0;
     let mut roll = Roll::new(space).await?;
     let restart = r#"{"spec":{"restartedAt":"in a roll"}}"#;
     space.kubectl(&["patch", "raft", NAME, "--type=merge", "-p", restart])?;
@@ -95,21 +96,28 @@ async fn in_a_roll(space: &Space<'_>, load: &Load<'_>) -> Result<String, String>
                 return Ok(Err(why)); // It ends the scenario, not the wait.
             }
             let pods = space.pods().await?.into_iter();
-            let left = pods.filter(|pod| pod.node == node && !pod.deleting);
-            // The budget is closed while another is away: then it is asked again.
-            left.map(|pod| pod.name).try_for_each(|pod| evict(space, &pod)).map(Ok)
+            let left: Vec<Pod> = pods.filter(|pod| pod.node == node).collect();
+            for pod in left.iter().filter(|pod| !pod.deleting) {
+                // The budget is closed while another is away: then it is asked again.
+                evict(space, &pod.name)?;
+                evicted += usize::from(roll.missing().is_err());
+            }
+            if left.is_empty() { Ok(Ok(())) } else { Err(format!("{} are there", left.len())) }
         });
         let drained = drained.await;
         space.stage.kubectl(&["uncordon", &node])?;
         drained??;
     }
     roll.whole(space, load).await?;
-    space.settled(3).await?;
     load.succeed().await?;
+    if evicted == 0 {
+        return Err("the roll was over before a pod was evicted".to_owned());
+    }
     if roll.gap > PLANNED_MAX {
         return Err(format!("a gap of {} at pods whose turn it was not", ms(roll.gap)));
     }
-    Ok(format!("all in a roll {:.1} s, gap of the others {}", seconds(begun), ms(roll.gap)))
+    let (took, gap) = (seconds(begun), ms(roll.gap));
+    Ok(format!("all in a roll {took:.1} s, {evicted} evicted in it, gap of the others {gap}"))
 }
 
 /// What `kubectl drain` asks for each pod; that would stand still for 5 s if it is refused.

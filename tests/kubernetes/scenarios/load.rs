@@ -203,16 +203,7 @@ impl<'a> Load<'a> {
 
     /// Takes names at a pod, and keeps them.
     pub(super) async fn keep(&mut self, pod: &str, names: usize) -> Result<(), String> {
-        let socket = self.space.socket(pod);
-        let mut caller = Caller::connect(socket, key()?).await.map_err(words)?;
-        let label = format!("kept-{pod}-{}", boottime_ns());
-        let _attached = caller.open(KEPT_TTL_MS, &label).await.map_err(words)?;
-        for number in 0..names {
-            let (name, request) = (format!("{label}-{number}"), caller.request());
-            let token = caller.acquire(&name, request, 5_000).await.map_err(words)?;
-            let token = token.ok_or_else(|| format!("{name} is nobody else's, and not granted"))?;
-            self.kept.add(Fact::Granted { name, token });
-        }
+        self.kept.merge(keep(self.space, pod, names).await?);
         Ok(())
     }
 
@@ -221,20 +212,11 @@ impl<'a> Load<'a> {
         for pod in pods {
             if let Some(probe) = self.probes.remove(pod) {
                 let history = ended(probe).await?;
-                self.verify(&history, ask).await?;
+                verify(self.space, &history, ask).await?;
                 self.all.merge(history);
             }
         }
         Ok(())
-    }
-
-    async fn verify(&self, history: &History, ask: &str) -> Result<usize, String> {
-        until("the group is asked about every name", PATIENCE, async || {
-            let socket = self.space.socket(ask);
-            let mut caller = Caller::connect(socket, key()?).await.map_err(words)?;
-            Ok(history.verify(&mut caller).await)
-        })
-        .await?
     }
 
     /// Ends all, and asks the group about every name: nothing acknowledged may be lost. Gives how
@@ -244,13 +226,42 @@ impl<'a> Load<'a> {
         let pods: Vec<String> = self.probes.keys().cloned().collect();
         self.retire(&pods, &ask).await?;
         let kept = std::mem::take(&mut self.kept);
-        self.verify(&kept, &ask).await?;
+        verify(self.space, &kept, &ask).await?;
         self.all.merge(kept);
         self.all.check_tokens()?;
         let holds = std::mem::take(&mut *self.holds.lock().unwrap_or_else(PoisonError::into_inner));
         rival::judge(holds)?;
         Ok(self.all.acknowledged())
     }
+}
+
+/// Takes names at a pod, and keeps them for longer than a scenario takes.
+pub(super) async fn keep(space: &Space<'_>, pod: &str, names: usize) -> Result<History, String> {
+    let mut caller = Caller::connect(space.socket(pod), key()?).await.map_err(words)?;
+    let label = format!("kept-{pod}-{}", boottime_ns());
+    let _attached = caller.open(KEPT_TTL_MS, &label).await.map_err(words)?;
+    let mut kept = History::default();
+    for number in 0..names {
+        let (name, request) = (format!("{label}-{number}"), caller.request());
+        let token = caller.acquire(&name, request, 5_000).await.map_err(words)?;
+        let token = token.ok_or_else(|| format!("{name} is nobody else's, and not granted"))?;
+        kept.add(Fact::Granted { name, token });
+    }
+    Ok(kept)
+}
+
+/// Asks the group, at a pod, about every name. Gives how many they are.
+pub(super) async fn verify(
+    space: &Space<'_>,
+    history: &History,
+    ask: &str,
+) -> Result<usize, String> {
+    until("the group is asked about every name", PATIENCE, async || {
+        let socket = space.socket(ask);
+        let mut caller = Caller::connect(socket, key()?).await.map_err(words)?;
+        Ok(history.verify(&mut caller).await)
+    })
+    .await?
 }
 
 async fn ended(probe: Probe) -> Result<History, String> {

@@ -40,7 +40,6 @@ pub(super) async fn template(stage: &Stage) -> Result<String, String> {
     let mut roll = Roll::new(&space).await?;
     space.apply(changed("blue"))?;
     roll.whole(&space, &load).await?;
-    space.settled(3).await?;
     let took = seconds(begun);
     let Roll { exchange: Exchange { order, .. }, gap, .. } = roll;
     if order.last() != Some(&leader) {
@@ -63,34 +62,36 @@ pub(super) struct Exchange {
     before: BTreeMap<String, String>,
     /// New pods, in the order of their coming.
     pub(super) order: Vec<String>,
+    /// Who did not work at the last look: one at most.
+    away: Option<String>,
 }
 
 impl Exchange {
     /// Of these pods.
     pub(super) fn new(pods: &[Pod]) -> Exchange {
-        Exchange { before: uids(pods), order: Vec::new() }
+        Exchange { before: uids(pods), order: Vec::new(), away: None }
     }
 
-    /// Notes who is new. Gives who does not work: one at most.
-    pub(super) fn look(&mut self, pods: &[Pod]) -> Result<Option<String>, String> {
+    /// Notes who is new, and who does not work: one at most.
+    pub(super) fn look(&mut self, pods: &[Pod]) -> Result<(), String> {
         let works = |name: &str| pods.iter().any(|p| p.name == name && p.ready && !p.deleting);
         let away: Vec<&String> = self.before.keys().filter(|name| !works(name)).collect();
         if away.len() > 1 {
             return Err(format!("{away:?} are away together"));
         }
-        let away = away.first().map(|name| (*name).clone());
+        self.away = away.first().map(|name| (*name).clone());
         for pod in pods.iter().filter(|pod| self.before.get(&pod.name) != Some(&pod.uid)) {
             if !self.order.contains(&pod.name) {
                 self.order.push(pod.name.clone());
             }
         }
-        Ok(away)
+        Ok(())
     }
 
-    /// What is missing until all pods are new.
+    /// What is missing until all pods are new, and work.
     pub(super) fn whole(&self) -> Result<(), String> {
-        let all = self.order.len() == self.before.len();
-        if all { Ok(()) } else { Err(format!("so far: {:?}", self.order)) }
+        let whole = self.order.len() == self.before.len() && self.away.is_none();
+        if whole { Ok(()) } else { Err(format!("so far: {:?}", self.order)) }
     }
 }
 
@@ -100,8 +101,8 @@ pub(super) struct Roll {
     /// The longest at pods whose turn it was not, in ns.
     pub(super) gap: u64,
     looked: u64,
-    /// Whose turn it was then.
-    away: Option<String>,
+    /// Who was who then.
+    seen: BTreeMap<String, String>,
     /// When each that was away was seen so last: a call from before may fail later.
     back: BTreeMap<String, u64>,
 }
@@ -109,35 +110,46 @@ pub(super) struct Roll {
 impl Roll {
     /// Of pods as they are now.
     pub(super) async fn new(space: &Space<'_>) -> Result<Roll, String> {
-        let (exchange, back) = (Exchange::new(&space.pods().await?), BTreeMap::new());
-        Ok(Roll { exchange, gap: 0, looked: boottime_ns(), away: None, back })
+        let pods = space.pods().await?;
+        let (exchange, seen, back) = (Exchange::new(&pods), uids(&pods), BTreeMap::new());
+        Ok(Roll { exchange, gap: 0, looked: boottime_ns(), seen, back })
     }
 
-    /// Waits until all pods are new.
+    /// What is missing until all pods are new, and work.
+    pub(super) fn missing(&self) -> Result<(), String> {
+        self.exchange.whole()
+    }
+
+    /// Waits until all pods are new and the RaftCluster has settled, and judges all of it.
     pub(super) async fn whole(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
         until("all pods are exchanged", PATIENCE * 2, async || {
             match self.look(space, load).await {
                 // It ends the scenario, not the wait.
                 Err(why) => Ok(Err(why)),
-                Ok(()) => self.exchange.whole().map(Ok),
+                Ok(()) => self.missing().map(Ok),
             }
         })
-        .await?
+        .await??;
+        space.settled(self.exchange.before.len()).await?;
+        self.look(space, load).await
     }
 
     /// Judges what was done since the last look.
     pub(super) async fn look(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
         // A pod that begins to go while pods are listed is judged the next time, when it is away.
-        let now = boottime_ns();
-        let away = self.exchange.look(&space.pods().await?)?;
-        let seen = boottime_ns();
-        // One that just came back was away for a part of the time since the last look.
-        let without: Vec<&str> = away.iter().chain(&self.away).map(String::as_str).collect();
+        let (now, pods, before) = (boottime_ns(), space.pods().await?, self.exchange.away.take());
+        self.exchange.look(&pods)?;
+        let (at, seen) = (boottime_ns(), uids(&pods));
+        // One that just came back was away for a part of the time since the last look; one that
+        // went and came back is another.
+        let others = seen.iter().filter(|(name, uid)| self.seen.get(*name) != Some(uid));
+        let away = self.exchange.away.iter().chain(&before).chain(others.map(|(name, _)| name));
+        let without: Vec<&str> = away.map(String::as_str).collect();
         load.none_failed_but((self.looked, now), &without, &self.back)?;
         self.gap = self.gap.max(load.gap(self.looked, &without));
         self.looked = now;
-        self.back.extend(without.iter().map(|name| ((*name).to_owned(), seen)));
-        self.away = away;
+        self.back.extend(without.iter().map(|name| ((*name).to_owned(), at)));
+        self.seen = seen;
         Ok(())
     }
 }
