@@ -1,5 +1,5 @@
-//! Kubernetes, etcd, CoreDNS and Helm, built from their Go modules: once for each version, into
-//! the user's cache.
+//! Kubernetes, etcd, CoreDNS and Helm, built from their Go modules: once for each version of them
+//! and of the module, into the user's cache.
 //!
 //! Invariant: a binary in the cache is whole. It is built under another name and then renamed.
 
@@ -20,6 +20,13 @@ struct Source {
     binaries: &'static [(&'static str, &'static str)],
     /// What the linker writes into it: without, Kubernetes says that it is version 0.
     stamp: &'static str,
+}
+
+impl Source {
+    /// All that it is built from.
+    fn text(&self) -> String {
+        [self.module, self.sums, self.main.unwrap_or_default()].concat()
+    }
 }
 
 const SOURCES: [Source; 4] = [
@@ -112,10 +119,9 @@ impl Binaries {
 
     fn build_missing(&self, source: &Source) -> Result<(), String> {
         let folder = self.folder(source);
-        // What a program of the module's own was built from is beside it.
-        let main = folder.join("main.go");
-        let kept = std::fs::read_to_string(&main).ok();
-        let same = source.main.is_none() || kept.as_deref() == source.main;
+        // What all were built from is beside them: a module may change while its version stays.
+        let (built_from, now) = (folder.join("source"), source.text());
+        let same = std::fs::read_to_string(&built_from).is_ok_and(|before| before == now);
         let absent = |(name, _): &&(&str, &str)| !same || !folder.join(name).is_file();
         let missing: Vec<_> = source.binaries.iter().filter(absent).collect();
         if missing.is_empty() {
@@ -127,18 +133,16 @@ impl Binaries {
         std::fs::create_dir_all(&work).map_err(failed)?;
         std::fs::write(work.join("go.mod"), source.module).map_err(failed)?;
         std::fs::write(work.join("go.sum"), source.sums).map_err(failed)?;
-        if let Some(text) = source.main {
-            std::fs::write(work.join("main.go"), text).map_err(failed)?;
+        if let Some(main) = source.main {
+            std::fs::write(work.join("main.go"), main).map_err(failed)?;
         }
-        let mut built = missing.into_iter().try_for_each(|(name, package)| {
+        let built = missing.into_iter().try_for_each(|(name, package)| {
             let draft = build(&go, &work, source, (name, package))?;
             std::fs::rename(draft, folder.join(name)).map_err(failed)
         });
-        if built.is_ok() && source.main.is_some() {
-            built = std::fs::rename(work.join("main.go"), main).map_err(failed);
-        }
         std::fs::remove_dir_all(&work).map_err(failed)?;
-        built
+        built?;
+        std::fs::write(&built_from, now).map_err(failed)
     }
 }
 
