@@ -18,7 +18,7 @@ use kube::Client;
 use quorate_load::boottime_ns;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Each fault is met so often at least.
@@ -62,7 +62,7 @@ impl Fault {
 
 struct Storm {
     client: Client,
-    chance: Mutex<Chance>,
+    chance: Arc<Mutex<Chance>>,
 }
 
 #[derive(Default)]
@@ -83,17 +83,20 @@ impl Chance {
         (z ^ (z >> 31)) % limit
     }
 
+    fn is_to_meet(&mut self, fault: Fault) -> bool {
+        self.below(100) < fault.chance()
+    }
+
     fn meets(&mut self, fault: Fault) -> bool {
-        let meets = self.below(100) < fault.chance();
+        let meets = self.is_to_meet(fault);
         *self.met.entry(fault).or_default() += u64::from(meets);
         meets
     }
 }
 
 impl Storm {
-    fn chance(&self) -> std::sync::MutexGuard<'_, Chance> {
-        // Nothing panics while it is held.
-        self.chance.lock().unwrap_or_else(PoisonError::into_inner)
+    fn chance(&self) -> MutexGuard<'_, Chance> {
+        locked(&self.chance)
     }
 
     fn meets(&self, fault: Fault) -> bool {
@@ -140,11 +143,15 @@ impl Storm {
 
     /// A watch that ends early now and then.
     fn cut(&self, body: Body) -> Body {
-        if !self.meets(Fault::Cut) {
+        if !self.chance().is_to_meet(Fault::Cut) {
             return body;
         }
-        let after = self.chance().below(WATCH_MAX_MS);
-        let end = tokio::time::sleep(Duration::from_millis(after));
+        let (after, chance) = (self.chance().below(WATCH_MAX_MS), Arc::clone(&self.chance));
+        let end = async move {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            // Of an operator that was killed before, no watch is cut.
+            *locked(&chance).met.entry(Fault::Cut).or_default() += 1;
+        };
         Body::from_stream(body.into_data_stream().take_until(Box::pin(end)))
     }
 
@@ -158,6 +165,11 @@ impl Storm {
         let few = FAULTS.iter().any(|fault| times(fault) < LEAST);
         if few { Err(format!("too little went wrong: {told}")) } else { Ok(told) }
     }
+}
+
+fn locked(chance: &Mutex<Chance>) -> MutexGuard<'_, Chance> {
+    // Nothing panics while it is held.
+    chance.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As the API server says it.
@@ -184,8 +196,9 @@ pub(super) async fn weathered(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "storm", standalone(3)).await?;
     let mut load = Load::start(&space).await?;
     load.keep("demo-0", 20).await?;
-    let chance = Mutex::new(Chance { state: boottime_ns(), ..Chance::default() });
-    let storm = Arc::new(Storm { client: proxy::way(stage).await?, chance });
+    let chance = Chance { state: boottime_ns(), ..Chance::default() };
+    let (client, chance) = (proxy::way(stage).await?, Arc::new(Mutex::new(chance)));
+    let storm = Arc::new(Storm { client, chance });
     let routes = Router::new().fallback(pass).with_state(Arc::clone(&storm));
     let told = proxy::between(stage, routes, async {
         let mut told = sizes(&space, &mut load).await?;
