@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 /// After a refused connection.
 const RECONNECT: Duration = Duration::from_millis(2);
-/// Sessions of probers outlive every fault that they are recorded in: a minute without a node.
-const TTL_MS: u64 = 120_000;
+/// Sessions of probers outlive every fault of the demo.
+const TTL_MS: u64 = 30_000;
 
 /// When a prober's operations succeeded, and when one failed and why: boottime in ns, rising.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +108,7 @@ enum Step {
 pub struct Prober {
     endpoint: PathBuf,
     name: String,
+    ttl_ms: u64,
     /// Before each operation.
     pause: Duration,
     gaps: Gaps,
@@ -122,13 +123,20 @@ impl Prober {
     pub fn new(endpoint: PathBuf, name: String) -> (Prober, Gaps) {
         let gaps = Gaps::default();
         let (pause, history, broken) = Default::default();
-        (Prober { endpoint, name, pause, gaps: gaps.clone(), history, broken }, gaps)
+        let (ttl_ms, recorded) = (TTL_MS, gaps.clone());
+        (Prober { endpoint, name, ttl_ms, pause, gaps: recorded, history, broken }, gaps)
     }
 
     /// With a pause before each operation, where other things need the machine, too.
     #[must_use]
     pub fn paced(self, pause: Duration) -> Prober {
         Prober { pause, ..self }
+    }
+
+    /// With sessions that last for so long without their sidecar, instead of 30 s.
+    #[must_use]
+    pub fn lasting(self, ttl_ms: u64) -> Prober {
+        Prober { ttl_ms, ..self }
     }
 
     /// Runs until told to stop; gives what it knows, and the promises that it saw broken.
@@ -166,7 +174,7 @@ impl Prober {
         let mut step = Step::Claim(caller.request());
         loop {
             let attached = if generation == 0 {
-                caller.open(TTL_MS, &self.name).await
+                caller.open(self.ttl_ms, &self.name).await
             } else {
                 caller.resume(generation).await
             };

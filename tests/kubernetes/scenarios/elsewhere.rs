@@ -224,7 +224,7 @@ async fn template(there: &There) -> Result<String, String> {
     .await??;
     there.ready(3).await?;
     let order = exchange.order;
-    if order.last() != Some(&leader) {
+    if order.len() != 3 || order.last() != Some(&leader) {
         return Err(format!("{leader:?} led, and the order was {order:?}"));
     }
     Ok(format!("{} in {:.1} s, leader last", order.join(", "), seconds(begun)))

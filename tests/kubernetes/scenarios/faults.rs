@@ -1,16 +1,13 @@
 //! What is killed, deleted or cut off, while every pod's clients go on.
 
-use super::gone;
 use super::load::{Load, PLANNED_MAX, ms};
 use super::seconds;
 use super::space::{
     PATIENCE, Pod, Space, application_of, kill, managed, sidecar_of, standalone, until,
 };
 use super::stage::Stage;
-use crate::network;
 use quorate_load::boottime_ns;
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The group is without a leader for no longer than this after its sidecar was killed, in ns.
 pub(super) const FAILOVER_MAX: u64 = 1_500_000_000;
@@ -23,8 +20,6 @@ const AGAIN_MAX: usize = 3;
 /// An end that the sidecar sees frees the name within this, in s, with all that reading logs
 /// takes; else a TTL passes.
 const SEEN_MAX: f64 = 3.0;
-/// How long a node is cut off: longer than the control plane takes to call its pods not ready.
-const CUT: Duration = Duration::from_secs(60);
 
 /// The Raft leader's sidecar is killed; gives the group's gap, in ns.
 pub(super) async fn kill_leader(
@@ -224,56 +219,4 @@ pub(super) async fn all_deleted(stage: &Stage) -> Result<String, String> {
     let (took, gap) = (seconds(begun), load.gap(from, &[]));
     let checked = load.finish().await?;
     Ok(format!("Ready after {took:.1} s, gap {}; {checked} acknowledged, 0 lost", ms(gap)))
-}
-
-/// A node is cut off: the others go on, and it comes back with what it had. The clients at the
-/// leader that is cut off go on as well: what it would grant there, another grants, too.
-pub(super) async fn node_cut(stage: &Stage) -> Result<String, String> {
-    let space = Space::settled_new(stage, "cut", standalone(3)).await?;
-    let mut load = Load::start(&space).await?;
-    load.keep("demo-0", 20).await?;
-    let leader = space.some_leader().await?;
-    let lives = async || {
-        let pods = space.pods().await?.into_iter();
-        Ok::<_, String>(pods.map(|pod| (pod.name, (pod.uid, pod.node))).collect::<BTreeMap<_, _>>())
-    };
-    let before = lives().await?;
-    let node = before[&leader].1.clone();
-    if before.values().filter(|(_, on)| *on == node).count() != 1 {
-        return Err(format!("each pod is to be on a node of its own: {before:?}"));
-    }
-    let away = [leader.as_str()];
-    let number = node.trim_start_matches("node").parse().map_err(|_| format!("{node}?"))?;
-    let from = boottime_ns();
-    network::link(&stage.instance, number, false)?;
-    tokio::time::sleep(CUT).await;
-    let (held, gap) = (load.none_failed(from, &away), load.gap(from, &away));
-    let seen = space.pod(&leader).await.map(|pod| pod.ready);
-    network::link(&stage.instance, number, true)?;
-    let begun = Instant::now();
-    let served = load.succeed().await;
-    let serves = seconds(begun);
-    // Whatever comes next has all nodes, also after a failure.
-    gone::back(stage, &node).await?;
-    served?;
-    held?;
-    if seen? {
-        return Err(format!("after {} s the control plane calls {leader} ready", CUT.as_secs()));
-    }
-    if gap > FAILOVER_MAX {
-        return Err(format!("the others had a gap of {}", ms(gap)));
-    }
-    space.settled(3).await?;
-    let ready = seconds(begun);
-    let after = lives().await?;
-    if after != before {
-        return Err(format!("pods are others: {before:?}, then {after:?}"));
-    }
-    let checked = load.finish().await?;
-    Ok(format!(
-        "the leader's node away for {} s: gap of the others {}; back: serves after {serves:.1} s, \
-         Ready after {ready:.1} s; {checked} acknowledged, 0 lost",
-        CUT.as_secs(),
-        ms(gap)
-    ))
 }

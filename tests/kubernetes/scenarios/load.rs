@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// Sessions of kept names outlive every scenario.
-const KEPT_TTL_MS: u64 = 600_000;
+pub(super) const KEPT_TTL_MS: u64 = 600_000;
 /// The machine itself stood still for so long: what is measured meanwhile is not the product's.
 const STALL: Duration = Duration::from_millis(100);
 /// What clients leave the cluster's own processes of this machine.
@@ -34,6 +34,8 @@ struct Probe {
 /// See the module.
 pub(super) struct Load<'a> {
     space: &'a Space<'a>,
+    /// Of probers' sessions, where it is not the usual one.
+    ttl_ms: Option<u64>,
     handle: Handle,
     end: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -86,6 +88,15 @@ impl fmt::Display for Planned {
 impl<'a> Load<'a> {
     /// Starts a prober at each pod, and waits until each succeeds.
     pub(super) async fn start(space: &'a Space<'a>) -> Result<Load<'a>, String> {
+        Load::lasting(space, None).await
+    }
+
+    /// The same with probers whose sessions last longer: they do not show whether sessions are
+    /// renewed, and go on at a pod that is away for long.
+    pub(super) async fn lasting(
+        space: &'a Space<'a>,
+        ttl_ms: Option<u64>,
+    ) -> Result<Load<'a>, String> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build().map_err(|e| e.to_string())?;
         let handle = runtime.handle().clone();
@@ -103,7 +114,8 @@ impl<'a> Load<'a> {
         });
         let (probes, kept, all, holds) = Default::default();
         let thread = Some(thread);
-        let mut load = Load { space, handle, end, thread, probes, kept, all, stalls, holds };
+        let mut load =
+            Load { space, ttl_ms, handle, end, thread, probes, kept, all, stalls, holds };
         load.follow().await?;
         Ok(load)
     }
@@ -121,7 +133,10 @@ impl<'a> Load<'a> {
             });
             let rival = self.handle.spawn(rival);
             // Of an earlier pod of that name a prober may hold a name until its TTL.
-            let (prober, gaps) = Prober::new(socket, format!("probe-{}-{}", pod.name, pod.uid));
+            let (mut prober, gaps) = Prober::new(socket, format!("probe-{}-{}", pod.name, pod.uid));
+            if let Some(ttl_ms) = self.ttl_ms {
+                prober = prober.lasting(ttl_ms);
+            }
             let (stop, stopped) = watch::channel(false);
             let ends = self.handle.spawn(prober.paced(PACE).run(stopped));
             self.probes.insert(pod.name, Probe { rival, gaps, stop, ends });

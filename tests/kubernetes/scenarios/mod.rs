@@ -9,6 +9,7 @@ mod attached;
 mod certificates;
 mod chart;
 mod control;
+mod cut;
 pub mod demo;
 pub mod elsewhere;
 mod faults;
@@ -107,7 +108,7 @@ const GROUPS: &[Scenario] = &[
     scenario("two-operators", |stage| Box::pin(control::two_operators(stage))),
     scenario("certificates", |stage| Box::pin(certificates::all(stage))),
     scenario("nodes-drained", |stage| Box::pin(hands::drain(stage))),
-    scenario("node-cut", |stage| Box::pin(faults::node_cut(stage))),
+    scenario("node-cut", |stage| Box::pin(cut::node(stage))),
     scenario("node-gone", |stage| Box::pin(gone::node(stage))),
 ];
 

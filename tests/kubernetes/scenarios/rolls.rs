@@ -7,7 +7,7 @@ use super::stage::Stage;
 use crate::host;
 use quorate_load::boottime_ns;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// An application waits no longer while its own sidecar changes, in ns.
@@ -42,7 +42,7 @@ pub(super) async fn template(stage: &Stage) -> Result<String, String> {
     roll.whole(&space, &load).await?;
     let took = seconds(begun);
     let Roll { exchange: Exchange { order, .. }, gap, .. } = roll;
-    if order.last() != Some(&leader) {
+    if order.len() != 3 || order.last() != Some(&leader) {
         return Err(format!("{leader} led, and the order was {order:?}"));
     }
     if gap > PLANNED_MAX {
@@ -60,7 +60,9 @@ pub(super) async fn template(stage: &Stage) -> Result<String, String> {
 /// Pods that are exchanged, one at a time.
 pub(super) struct Exchange {
     before: BTreeMap<String, String>,
-    /// New pods, in the order of their coming.
+    /// The UIDs of all so far.
+    known: BTreeSet<String>,
+    /// New pods, in the order of their coming; who comes again stands there again.
     pub(super) order: Vec<String>,
     /// Who did not work at the last look: one at most.
     away: Option<String>,
@@ -69,7 +71,9 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Of these pods.
     pub(super) fn new(pods: &[Pod]) -> Exchange {
-        Exchange { before: uids(pods), order: Vec::new(), away: None }
+        let before = uids(pods);
+        let known = before.values().cloned().collect();
+        Exchange { before, known, order: Vec::new(), away: None }
     }
 
     /// Notes who is new, and who does not work: one at most.
@@ -80,18 +84,15 @@ impl Exchange {
             return Err(format!("{away:?} are away together"));
         }
         self.away = away.first().map(|name| (*name).clone());
-        for pod in pods.iter().filter(|pod| self.before.get(&pod.name) != Some(&pod.uid)) {
-            if !self.order.contains(&pod.name) {
-                self.order.push(pod.name.clone());
-            }
-        }
+        let new = pods.iter().filter(|pod| self.known.insert(pod.uid.clone()));
+        self.order.extend(new.map(|pod| pod.name.clone()));
         Ok(())
     }
 
     /// What is missing until all pods are new, and work.
     pub(super) fn whole(&self) -> Result<(), String> {
-        let whole = self.order.len() == self.before.len() && self.away.is_none();
-        if whole { Ok(()) } else { Err(format!("so far: {:?}", self.order)) }
+        let all = self.before.keys().all(|name| self.order.contains(name));
+        if all && self.away.is_none() { Ok(()) } else { Err(format!("so far: {:?}", self.order)) }
     }
 }
 
@@ -101,8 +102,6 @@ pub(super) struct Roll {
     /// The longest at pods whose turn it was not, in ns.
     pub(super) gap: u64,
     looked: u64,
-    /// Who was who then.
-    seen: BTreeMap<String, String>,
     /// When each that was away was seen so last: a call from before may fail later.
     back: BTreeMap<String, u64>,
 }
@@ -110,14 +109,13 @@ pub(super) struct Roll {
 impl Roll {
     /// Of pods as they are now.
     pub(super) async fn new(space: &Space<'_>) -> Result<Roll, String> {
-        let pods = space.pods().await?;
-        let (exchange, seen, back) = (Exchange::new(&pods), uids(&pods), BTreeMap::new());
-        Ok(Roll { exchange, gap: 0, looked: boottime_ns(), seen, back })
+        let (exchange, back) = (Exchange::new(&space.pods().await?), BTreeMap::new());
+        Ok(Roll { exchange, gap: 0, looked: boottime_ns(), back })
     }
 
-    /// What is missing until all pods are new, and work.
-    pub(super) fn missing(&self) -> Result<(), String> {
-        self.exchange.whole()
+    /// Whether it is one of those that are to go.
+    pub(super) fn is_old(&self, pod: &Pod) -> bool {
+        self.exchange.before.get(&pod.name) == Some(&pod.uid)
     }
 
     /// Waits until all pods are new and the RaftCluster has settled, and judges all of it.
@@ -126,30 +124,31 @@ impl Roll {
             match self.look(space, load).await {
                 // It ends the scenario, not the wait.
                 Err(why) => Ok(Err(why)),
-                Ok(()) => self.missing().map(Ok),
+                Ok(()) => {
+                    self.exchange.whole()?;
+                    space.is_settled(self.exchange.before.len()).await.map(Ok)
+                }
             }
         })
-        .await??;
-        space.settled(self.exchange.before.len()).await?;
-        self.look(space, load).await
+        .await?
     }
 
     /// Judges what was done since the last look.
     pub(super) async fn look(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
         // A pod that begins to go while pods are listed is judged the next time, when it is away.
-        let (now, pods, before) = (boottime_ns(), space.pods().await?, self.exchange.away.take());
-        self.exchange.look(&pods)?;
-        let (at, seen) = (boottime_ns(), uids(&pods));
+        let now = boottime_ns();
+        let (before, known) = (self.exchange.away.take(), self.exchange.order.len());
+        self.exchange.look(&space.pods().await?)?;
+        let at = boottime_ns();
         // One that just came back was away for a part of the time since the last look; one that
-        // went and came back is another.
-        let others = seen.iter().filter(|(name, uid)| self.seen.get(*name) != Some(uid));
-        let away = self.exchange.away.iter().chain(&before).chain(others.map(|(name, _)| name));
+        // went and came back in it is new.
+        let new = &self.exchange.order[known..];
+        let away = self.exchange.away.iter().chain(&before).chain(new);
         let without: Vec<&str> = away.map(String::as_str).collect();
         load.none_failed_but((self.looked, now), &without, &self.back)?;
         self.gap = self.gap.max(load.gap(self.looked, &without));
         self.looked = now;
         self.back.extend(without.iter().map(|name| ((*name).to_owned(), at)));
-        self.seen = seen;
         Ok(())
     }
 }

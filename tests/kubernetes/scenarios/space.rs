@@ -227,11 +227,12 @@ impl<'a> Space<'a> {
 
     /// Waits until it is as the spec wants it: told by its conditions, its pods and its sidecars.
     pub(super) async fn settled(&self, replicas: usize) -> Result<(), String> {
-        let voters = if replicas == 0 { 0 } else { (replicas.min(5) - 1) / 2 * 2 + 1 };
-        until("all is as wanted", PATIENCE, async || self.is_settled(replicas, voters).await).await
+        until("all is as wanted", PATIENCE, async || self.is_settled(replicas).await).await
     }
 
-    async fn is_settled(&self, replicas: usize, voters: usize) -> Result<(), String> {
+    /// What is missing until then.
+    pub(super) async fn is_settled(&self, replicas: usize) -> Result<(), String> {
+        let voters = if replicas == 0 { 0 } else { (replicas.min(5) - 1) / 2 * 2 + 1 };
         let raft = self.raft().await?;
         let status = &raft["status"];
         is_whole(&raft, &self.pods().await?, replicas)?;
