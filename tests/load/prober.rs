@@ -57,14 +57,20 @@ impl Gaps {
     /// came since.
     #[must_use]
     pub fn longest(&self, from: u64, to: u64) -> u64 {
+        self.longest_of((from, to), 0)
+    }
+
+    /// The same of what there was after a third moment: before, nothing was to be expected.
+    #[must_use]
+    pub fn longest_of(&self, (from, to): (u64, u64), back: u64) -> u64 {
         let successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
         let start = successes.partition_point(|success| success.at < from);
-        let mut last = if start > 0 { successes[start - 1].at } else { from };
+        let mut last = if start > 0 { successes[start - 1].at.max(back) } else { from.max(back) };
         let mut longest = 0;
         let after = successes[start..].iter().map(|success| success.at);
         for at in after.take_while(|at| *at <= to) {
-            longest = longest.max(at - last);
-            last = at;
+            longest = longest.max(at.saturating_sub(last));
+            last = at.max(back);
         }
         longest.max(to.saturating_sub(last))
     }
@@ -280,4 +286,22 @@ pub fn boottime_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let part = |of: i64| u64::try_from(of).unwrap_or(0);
     part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_expected_of_a_member_before_it_is_back() {
+        let gaps = Gaps::default();
+        for at in [10, 20, 90, 95] {
+            gaps.successes.lock().unwrap().push(Success { at, took: 1 });
+        }
+        assert_eq!(gaps.longest(15, 100), 70);
+        assert_eq!(gaps.longest(30, 80), 60);
+        assert_eq!(gaps.longest_of((30, 80), 60), 20);
+        assert_eq!(gaps.longest_of((15, 100), 60), 30);
+        assert_eq!(gaps.longest_of((15, 100), 94), 5);
+    }
 }

@@ -1,6 +1,6 @@
 //! A node that is cut off for a minute: the leader's, with clients on both sides of the cut.
 
-use super::faults::FAILOVER_MAX;
+use super::faults::SILENT_MAX;
 use super::gone;
 use super::load::{KEPT_TTL_MS, Load, key, ms, words};
 use super::seconds;
@@ -116,7 +116,7 @@ pub(super) async fn node(stage: &Stage) -> Result<String, String> {
 /// The longest times without a success, of the others and at the leader that was cut off, in ns;
 /// and whether the control plane still calls that one ready.
 fn judge(gap: u64, alone: u64, ready: bool) -> Result<(), String> {
-    if gap > FAILOVER_MAX {
+    if gap > SILENT_MAX {
         return Err(format!("the others had a gap of {}", ms(gap)));
     }
     if Duration::from_nanos(alone + UNTIL_DOWN) < CUT {

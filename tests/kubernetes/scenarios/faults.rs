@@ -13,6 +13,9 @@ use std::time::Instant;
 pub(super) const FAILOVER_MAX: u64 = 1_500_000_000;
 /// And half of the times no longer than this.
 const FAILOVER_P50: u64 = 50_000_000;
+/// A leader whose connections do not end is missed after twice the election timeout at most, which
+/// is 1.6 s; and then there is a vote. In ns.
+pub(super) const SILENT_MAX: u64 = 2_000_000_000;
 /// How often the leader is killed; an odd number.
 const KILLS: usize = 7;
 /// Samples of a machine that stood still are taken again, so often.

@@ -1,6 +1,6 @@
 //! A node that does not come back, and a spare that takes the vote.
 
-use super::faults::FAILOVER_MAX;
+use super::faults::SILENT_MAX;
 use super::load::{Load, ms};
 use super::seconds;
 use super::space::{PATIENCE, Pod, Space, holds, standalone, until};
@@ -98,7 +98,7 @@ pub(super) async fn node(stage: &Stage) -> Result<String, String> {
     restore(stage, &lost.node, number).await?;
     let (voted, whole) = healed?;
     held?;
-    if gap > FAILOVER_MAX {
+    if gap > SILENT_MAX {
         return Err(format!("the others had a gap of {}", ms(gap)));
     }
     space.settled(4).await?;

@@ -9,9 +9,6 @@ use quorate_load::boottime_ns;
 use serde_json::json;
 use std::time::Instant;
 
-/// So many rolls at most, until one of the old pods goes by an eviction of the test's.
-const ROLLS: usize = 3;
-
 /// Somebody edits what is the operator's: everything comes back as the resource wants it.
 pub(super) async fn hostile(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "hostile", standalone(3)).await?;
@@ -80,61 +77,67 @@ pub(super) async fn drain(stage: &Stage) -> Result<String, String> {
             load.planned(from, &[&pod.name]).map_err(|why| format!("{}: {why}", pod.node))?;
         told.push(format!("{} {:.1} s {cost}", pod.node, seconds(begun)));
     }
-    let mut evicted = 0;
-    for _ in 0..ROLLS {
-        if evicted == 0 {
-            let in_a_roll;
-            (evicted, in_a_roll) = drain_in_a_roll(&space, &load).await?;
-            told.push(in_a_roll);
-        }
-    }
-    if evicted == 0 {
-        return Err("the operator exchanged every pod before it could be evicted".to_owned());
-    }
+    told.push(drain_in_a_roll(&space, &load).await?);
     let checked = load.finish().await?;
     Ok(format!("{}; {checked} acknowledged, 0 lost", told.join(", ")))
 }
 
-/// The same while the operator exchanges the pods: still one is away at a time. Gives how many of
-/// the pods that are to go went by an eviction, and what to tell.
-async fn drain_in_a_roll(space: &Space<'_>, load: &Load<'_>) -> Result<(usize, String), String> {
-    let (begun, mut evicted) = (Instant::now(), 0);
+/// The same while the operator exchanges the pods: still one is away at a time.
+async fn drain_in_a_roll(space: &Space<'_>, load: &Load<'_>) -> Result<String, String> {
+    let begun = Instant::now();
     let leader = space.pod(&space.some_leader().await?).await?;
-    let numbers = space.stage.instance.node_numbers();
-    let mut nodes: Vec<String> = numbers.map(|number| format!("node{number}")).collect();
-    // The operator comes to the leader last.
-    nodes.sort_by_key(|node| *node != leader.node);
     let mut roll = Roll::new(space).await?;
-    let restart = json!({"spec": {"restartedAt": boottime_ns().to_string()}}).to_string();
-    space.kubectl(&["patch", "raft", NAME, "--type=merge", "-p", &restart])?;
-    for node in nodes {
-        space.stage.kubectl(&["cordon", &node])?;
-        let drained = until("the node is drained", PATIENCE, async || {
-            if let Err(why) = roll.look(space, load).await {
-                return Ok(Err(why)); // It ends the scenario, not the wait.
-            }
-            let pods = space.pods().await?.into_iter();
-            let left: Vec<Pod> = pods.filter(|pod| pod.node == node).collect();
-            for pod in left.iter().filter(|pod| !pod.deleting) {
-                // The budget is closed while another is away: then it is asked again.
-                evict(space, pod)?;
-                evicted += usize::from(roll.is_old(pod));
-            }
-            if left.is_empty() { Ok(Ok(())) } else { Err(format!("{} are there", left.len())) }
-        });
-        let drained = drained.await;
+    let restart = r#"{"spec":{"restartedAt":"in a roll"}}"#;
+    space.kubectl(&["patch", "raft", NAME, "--type=merge", "-p", restart])?;
+    roll.begun(space, load).await?;
+    // The operator stands still meanwhile: else it may be the quicker one at every pod. To the
+    // leader it would come last.
+    space.stage.freeze_operator(true)?;
+    let evicted = evict_all(space, load, &mut roll, &leader.node).await;
+    space.stage.freeze_operator(false)?;
+    space.stage.kubectl(&["uncordon", &leader.node])?;
+    if evicted? == 0 {
+        return Err("no pod that was to go was evicted".to_owned());
+    }
+    let numbers = space.stage.instance.node_numbers();
+    for node in numbers.map(|number| format!("node{number}")).filter(|n| *n != leader.node) {
+        let evicted = evict_all(space, load, &mut roll, &node).await;
         space.stage.kubectl(&["uncordon", &node])?;
-        drained??;
+        evicted?;
     }
     roll.whole(space, load).await?;
     load.succeed().await?;
     if roll.gap > PLANNED_MAX {
         return Err(format!("a gap of {} at pods whose turn it was not", ms(roll.gap)));
     }
-    let (took, gap) = (seconds(begun), ms(roll.gap));
-    let told =
-        format!("all in a roll {took:.1} s, {evicted} evicted in it, gap of the others {gap}");
-    Ok((evicted, told))
+    Ok(format!("all in a roll {:.1} s, gap of the others {}", seconds(begun), ms(roll.gap)))
+}
+
+/// Waits until no pod is on a node that takes no new ones. Gives how many that were to go in the
+/// roll were evicted.
+async fn evict_all(
+    space: &Space<'_>,
+    load: &Load<'_>,
+    roll: &mut Roll,
+    node: &str,
+) -> Result<usize, String> {
+    space.stage.kubectl(&["cordon", node])?;
+    let mut evicted = 0;
+    until("the node is drained", PATIENCE, async || {
+        if let Err(why) = roll.look(space, load).await {
+            return Ok(Err(why)); // It ends the scenario, not the wait.
+        }
+        let mut left = space.pods().await?;
+        left.retain(|pod| pod.node == node);
+        for pod in left.iter().filter(|pod| !pod.deleting) {
+            // The budget is closed while another is away: then it is asked again.
+            evict(space, pod)?;
+            evicted += usize::from(roll.is_old(pod));
+        }
+        if left.is_empty() { Ok(Ok(())) } else { Err(format!("{} are there", left.len())) }
+    })
+    .await??;
+    Ok(evicted)
 }
 
 /// What `kubectl drain` asks for each pod, and for none that comes after it; drain itself would

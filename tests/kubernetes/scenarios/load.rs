@@ -162,8 +162,15 @@ impl<'a> Load<'a> {
 
     /// The longest time since `from` without a success at any pod but these, in ns.
     pub(super) fn gap(&self, from: u64, without: &[&str]) -> u64 {
-        let now = boottime_ns();
-        self.others(without).map(|(_, gaps)| gaps.longest(from, now)).max().unwrap_or(0)
+        self.gap_but(from, without, &BTreeMap::new())
+    }
+
+    /// The same; at some pods, only what there was since another moment counts.
+    pub(super) fn gap_but(&self, from: u64, without: &[&str], back: &BTreeMap<String, u64>) -> u64 {
+        let span = (from, boottime_ns());
+        let since = |pod: &String| back.get(pod).copied().unwrap_or(0);
+        let others = self.others(without);
+        others.map(|(pod, gaps)| gaps.longest_of(span, since(pod))).max().unwrap_or(0)
     }
 
     /// What a planned change cost since `from`: no call at any pod but these failed, few waited,

@@ -60,11 +60,16 @@ impl Operator {
         let _ = self.child.wait();
     }
 
-    /// Asks it to end, and waits until it did.
-    pub(super) async fn terminate(&mut self) -> Result<(), String> {
+    /// Sends it a signal.
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), String> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or("a process has a number")?;
-        kill_process(pid, Signal::TERM).map_err(|e| e.to_string())?;
+        kill_process(pid, signal).map_err(|e| e.to_string())
+    }
+
+    /// Asks it to end, and waits until it did.
+    pub(super) async fn terminate(&mut self) -> Result<(), String> {
+        self.signal(Signal::TERM)?;
         super::space::until("the operator ends", Duration::from_secs(20), async || {
             if self.runs() { Err("it runs".to_owned()) } else { Ok(()) }
         })

@@ -102,7 +102,8 @@ pub(super) struct Roll {
     /// The longest at pods whose turn it was not, in ns.
     pub(super) gap: u64,
     looked: u64,
-    /// When each that was away was seen so last: a call from before may fail later.
+    /// When each that was away was seen so last: a call from before may fail later, and nothing
+    /// succeeded meanwhile.
     back: BTreeMap<String, u64>,
 }
 
@@ -116,6 +117,17 @@ impl Roll {
     /// Whether it is one of those that are to go.
     pub(super) fn is_old(&self, pod: &Pod) -> bool {
         self.exchange.before.get(&pod.name) == Some(&pod.uid)
+    }
+
+    /// Waits until a pod is new.
+    pub(super) async fn begun(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
+        until("a pod is exchanged", PATIENCE, async || match self.look(space, load).await {
+            // It ends the scenario, not the wait.
+            Err(why) => Ok(Err(why)),
+            Ok(()) if self.exchange.order.is_empty() => Err("all are the old ones".to_owned()),
+            Ok(()) => Ok(Ok(())),
+        })
+        .await?
     }
 
     /// Waits until all pods are new and the RaftCluster has settled, and judges all of it.
@@ -146,7 +158,7 @@ impl Roll {
         let away = self.exchange.away.iter().chain(&before).chain(new);
         let without: Vec<&str> = away.map(String::as_str).collect();
         load.none_failed_but((self.looked, now), &without, &self.back)?;
-        self.gap = self.gap.max(load.gap(self.looked, &without));
+        self.gap = self.gap.max(load.gap_but(self.looked, &without, &self.back));
         self.looked = now;
         self.back.extend(without.iter().map(|name| ((*name).to_owned(), at)));
         Ok(())

@@ -182,6 +182,12 @@ impl Stage {
         Ok(())
     }
 
+    /// Stops the operator's process where it stands, or lets it go on.
+    pub(super) fn freeze_operator(&self, stop: bool) -> Result<(), String> {
+        let how = if stop { Signal::STOP } else { Signal::CONT };
+        self.operator.borrow().as_ref().map_or(Ok(()), |operator| operator.signal(how))
+    }
+
     /// Starts the operator anew, on another way to the API server; `None`: on its own.
     pub(super) async fn through(&self, server: Option<&str>) -> Result<(), String> {
         self.end_operator().await?;
