@@ -3,12 +3,12 @@
 use super::faults::SILENT_MAX;
 use super::gone;
 use super::load::{KEPT_TTL_MS, Load, key, ms, words};
+use super::rolls::uids;
 use super::seconds;
 use super::space::{PATIENCE, Space, standalone, until};
 use super::stage::Stage;
 use crate::network;
 use quorate_load::{Attached, Caller, Failed, boottime_ns};
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// For so long: longer than the control plane takes to call its pods not ready.
@@ -63,23 +63,17 @@ async fn claimed(cut: &mut Client, rest: &mut Client) -> Result<(), String> {
     cut.is_refused().await
 }
 
-/// Each pod's UID and node.
-async fn lives(space: &Space<'_>) -> Result<BTreeMap<String, (String, String)>, String> {
-    let pods = space.pods().await?.into_iter();
-    Ok(pods.map(|pod| (pod.name, (pod.uid, pod.node))).collect())
-}
-
 /// The others go on, and it comes back with what it had.
 pub(super) async fn node(stage: &Stage) -> Result<String, String> {
     let space = Space::settled_new(stage, "cut", standalone(3)).await?;
     let mut load = Load::lasting(&space, Some(KEPT_TTL_MS)).await?;
     load.keep("demo-0", 20).await?;
-    let (leader, before) = (space.some_leader().await?, lives(&space).await?);
-    let node = before[&leader].1.clone();
-    if before.values().filter(|(_, on)| *on == node).count() != 1 {
-        return Err(format!("each pod is to be on a node of its own: {before:?}"));
+    let leader = space.pod(&space.some_leader().await?).await?;
+    let (pods, number) = (space.pods().await?, leader.node_number()?);
+    let (before, leader, node) = (uids(&pods), leader.name, leader.node);
+    if pods.iter().filter(|pod| pod.node == node).count() != 1 {
+        return Err(format!("another pod is on {node}, too"));
     }
-    let number = node.trim_start_matches("node").parse().map_err(|_| format!("{node}?"))?;
     let others: Vec<&str> = before.keys().map(String::as_str).filter(|n| *n != leader).collect();
     let (mut cut, mut rest) =
         (Client::new(&space, &leader).await?, Client::new(&space, others[0]).await?);
@@ -99,7 +93,7 @@ pub(super) async fn node(stage: &Stage) -> Result<String, String> {
     let back = gone::back(stage, &node).await;
     held.and(claimed).and(served).and(settled).and(back)?;
     judge(gap, alone, seen?)?;
-    let after = lives(&space).await?;
+    let after = uids(&space.pods().await?);
     if after != before {
         return Err(format!("pods are others: {before:?}, then {after:?}"));
     }

@@ -86,8 +86,7 @@ pub(super) async fn node(stage: &Stage) -> Result<String, String> {
     let mut load = Load::start(&space).await?;
     load.keep("demo-0", 20).await?;
     let lost = alone(&space).await?;
-    let number = lost.node.trim_start_matches("node").parse();
-    let number = number.map_err(|_| format!("{}?", lost.node))?;
+    let number = lost.node_number()?;
     let ask = if lost.name == "demo-0" { "demo-1" } else { "demo-0" };
     load.retire(std::slice::from_ref(&lost.name), ask).await?;
     let from = boottime_ns();

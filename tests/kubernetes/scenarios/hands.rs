@@ -123,20 +123,16 @@ async fn evict_all(
 ) -> Result<usize, String> {
     space.stage.kubectl(&["cordon", node])?;
     let mut evicted = 0;
-    until("the node is drained", PATIENCE, async || {
-        if let Err(why) = roll.look(space, load).await {
-            return Ok(Err(why)); // It ends the scenario, not the wait.
-        }
-        let mut left = space.pods().await?;
-        left.retain(|pod| pod.node == node);
+    roll.watch(("the node is drained", PATIENCE), (space, load), async |roll, pods| {
+        let left: Vec<&Pod> = pods.iter().filter(|pod| pod.node == node).collect();
         for pod in left.iter().filter(|pod| !pod.deleting) {
             // The budget is closed while another is away: then it is asked again.
             evict(space, pod)?;
             evicted += usize::from(roll.is_old(pod));
         }
-        if left.is_empty() { Ok(Ok(())) } else { Err(format!("{} are there", left.len())) }
+        if left.is_empty() { Ok(()) } else { Err(format!("{} are there", left.len())) }
     })
-    .await??;
+    .await?;
     Ok(evicted)
 }
 

@@ -121,36 +121,45 @@ impl Roll {
 
     /// Waits until a pod is new.
     pub(super) async fn begun(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
-        until("a pod is exchanged", PATIENCE, async || match self.look(space, load).await {
+        self.watch(("a pod is exchanged", PATIENCE), (space, load), async |roll, _| {
+            let begun = !roll.exchange.order.is_empty();
+            if begun { Ok(()) } else { Err("all are the old ones".to_owned()) }
+        })
+        .await
+    }
+
+    /// Waits until all pods are new and the RaftCluster has settled.
+    pub(super) async fn whole(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
+        self.watch(("all pods are exchanged", PATIENCE * 2), (space, load), async |roll, _| {
+            roll.exchange.whole()?;
+            space.is_settled(roll.exchange.before.len()).await
+        })
+        .await
+    }
+
+    /// Waits until nothing is missing any more of what is asked of the pods, and judges all that is
+    /// done meanwhile.
+    pub(super) async fn watch(
+        &mut self,
+        (what, patience): (&str, Duration),
+        (space, load): (&Space<'_>, &Load<'_>),
+        mut missing: impl AsyncFnMut(&Roll, &[Pod]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        until(what, patience, async || match self.look(space, load).await {
             // It ends the scenario, not the wait.
             Err(why) => Ok(Err(why)),
-            Ok(()) if self.exchange.order.is_empty() => Err("all are the old ones".to_owned()),
-            Ok(()) => Ok(Ok(())),
+            Ok(pods) => missing(self, &pods).await.map(Ok),
         })
         .await?
     }
 
-    /// Waits until all pods are new and the RaftCluster has settled, and judges all of it.
-    pub(super) async fn whole(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
-        until("all pods are exchanged", PATIENCE * 2, async || {
-            match self.look(space, load).await {
-                // It ends the scenario, not the wait.
-                Err(why) => Ok(Err(why)),
-                Ok(()) => {
-                    self.exchange.whole()?;
-                    space.is_settled(self.exchange.before.len()).await.map(Ok)
-                }
-            }
-        })
-        .await?
-    }
-
-    /// Judges what was done since the last look.
-    pub(super) async fn look(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<(), String> {
+    /// Judges what was done since the last look; gives the pods of this one.
+    async fn look(&mut self, space: &Space<'_>, load: &Load<'_>) -> Result<Vec<Pod>, String> {
         // A pod that begins to go while pods are listed is judged the next time, when it is away.
         let now = boottime_ns();
         let (before, known) = (self.exchange.away.take(), self.exchange.order.len());
-        self.exchange.look(&space.pods().await?)?;
+        let pods = space.pods().await?;
+        self.exchange.look(&pods)?;
         let at = boottime_ns();
         // One that just came back was away for a part of the time since the last look; one that
         // went and came back in it is new.
@@ -161,7 +170,7 @@ impl Roll {
         self.gap = self.gap.max(load.gap_but(self.looked, &without, &self.back));
         self.looked = now;
         self.back.extend(without.iter().map(|name| ((*name).to_owned(), at)));
-        Ok(())
+        Ok(pods)
     }
 }
 

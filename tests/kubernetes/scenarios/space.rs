@@ -56,6 +56,12 @@ impl Pod {
         Pod { name, uid, node, ready, deleting, object }
     }
 
+    /// The number of its node.
+    pub(super) fn node_number(&self) -> Result<u8, String> {
+        let number = self.node.trim_start_matches("node").parse();
+        number.map_err(|_| format!("{}: its node {:?} has no number", self.name, self.node))
+    }
+
     /// What the kubelet tells of a container.
     pub(super) fn container(&self, name: &str) -> Value {
         let status = &self.object["status"];

@@ -185,7 +185,7 @@ impl Stage {
     /// Stops the operator's process where it stands, or lets it go on.
     pub(super) fn freeze_operator(&self, stop: bool) -> Result<(), String> {
         let how = if stop { Signal::STOP } else { Signal::CONT };
-        self.operator.borrow().as_ref().map_or(Ok(()), |operator| operator.signal(how))
+        self.operator.borrow().as_ref().ok_or("the operator does not run")?.signal(how)
     }
 
     /// Starts the operator anew, on another way to the API server; `None`: on its own.

@@ -189,8 +189,7 @@ async fn faults(
         silent.push((KILLED, silence(from)));
     }
     let (term, pod) = leading(space, leaders, 0).await?;
-    let node = pod.node.trim_start_matches("node");
-    let node: u8 = node.parse().map_err(|_| format!("{} has no number", pod.node))?;
+    let node = pod.node_number()?;
     let (from, begun) = (leaders::now(), Instant::now());
     screen.fault(&format!("node{node} is cut off, with {}", pod.name));
     network::link(instance, node, false)?;

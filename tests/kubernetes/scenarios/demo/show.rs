@@ -187,8 +187,7 @@ impl<'a> Show<'a> {
     async fn node(&mut self) -> Result<(), String> {
         let fault = "leading node cut off for 20 s";
         let (term, pod) = self.leading().await?;
-        let node = pod.node.trim_start_matches("node");
-        let node: u8 = node.parse().map_err(|_| format!("{} has no number", pod.node))?;
+        let node = pod.node_number()?;
         let pods = self.space.pods().await?;
         let away: Vec<&str> =
             pods.iter().filter(|one| one.node == pod.node).map(|one| one.name.as_str()).collect();
